@@ -1,4 +1,4 @@
-"""The steps of a map as a person writes them with umap-learn, pynndescent and hdbscan, in fresh processes."""
+"""The steps of a map written by hand with umap-learn, pynndescent and hdbscan, run in fresh processes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NEIGHBORS = 15
 
 
 class Clock:
-    """Processor and wall seconds of one step after the other."""
+    """Measures CPU and elapsed seconds of consecutive steps."""
 
     def __init__(self) -> None:
         self.steps: dict[str, dict[str, float]] = {}
         self._cpu, self._wall = own_cpu_seconds(), time.perf_counter()
 
     def step(self, name: str) -> None:
-        """End a step."""
+        """End the current step and name it."""
         cpu, wall = own_cpu_seconds(), time.perf_counter()
         self.steps[name] = {"cpu_s": cpu - self._cpu, "wall_s": wall - self._wall}
         self._cpu, self._wall = cpu, wall
@@ -32,9 +32,9 @@ class Clock:
 
 
 def layouts_and_clusters(vectors: str, coordinates: str | None = None) -> dict[str, Any]:
-    """One pynndescent graph, a layout in 2-D and one in 5-D from it, HDBSCAN, noise to the nearest centroid.
+    """Compute one pynndescent graph, a 2-D and a 5-D layout from it, HDBSCAN, and noise to the nearest centroid.
 
-    This is the thrifty way to do it by hand: one graph for both layouts, and no spectral start.
+    This is the efficient way to do it by hand: one graph for both layouts, and no spectral initialisation.
     """
     clock = Clock()
     matrix = np.load(vectors)
@@ -60,7 +60,7 @@ def layouts_and_clusters(vectors: str, coordinates: str | None = None) -> dict[s
 
 
 def to_nearest(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Send noise to the cluster whose mean direction is nearest."""
+    """Assign noise to the cluster with the nearest mean direction."""
     count = int(labels.max(initial=-1)) + 1
     if count == 0:
         return labels

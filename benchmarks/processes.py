@@ -1,4 +1,4 @@
-"""Run commands and functions in fresh processes, and say what each cost."""
+"""Run commands and functions in fresh processes, and measure their cost."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-_LOOK_EVERY = 0.02
+_POLL_INTERVAL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a process cost.
+    """Cost of a process.
 
     Attributes
     ----------
     wall_s : float
     cpu_s : float
-        User and system time of the process and of the children that it waited for.
+        User and system time of the process and of children that it waited for.
     peak_mb : float
-        Most resident memory of one process of the tree, in 10^6 bytes.
+        Peak resident memory of a single process of the tree, in 10^6 bytes.
     """
 
     wall_s: float
@@ -42,23 +42,23 @@ class Usage:
 
 
 class PartFailedError(Exception):
-    """A measured process ended with an error; the message holds the end of what it said."""
+    """A measured process failed; the message contains the end of its output."""
 
 
 def run_command(
     command: Sequence[str], *, compiled: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> tuple[Usage, str]:
-    """Run a command to its end and return its cost and its standard output.
+    """Run a command and return its cost and its standard output.
 
     Parameters
     ----------
     command : sequence of str
     compiled : Path, optional
-        Where LatentScale keeps compiled code; without it, numba's own default.
+        Folder of LatentScale's compiled code; by default numba's own.
     variables : mapping, optional
         Further environment variables.
     """
-    # The two variables would decide how much a process compiles, so no measurement inherits them.
+    # These variables change how much a process compiles, so they are not inherited.
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "NUMBA_CACHE_DIR")}
     environment |= {"NUMBA_CACHE_DIR": str(compiled)} if compiled else {}
     environment |= variables or {}
@@ -66,42 +66,42 @@ def run_command(
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment, cwd=REPOSITORY)
         ended = threading.Event()
-        seen: list[int] = []
-        watcher = threading.Thread(target=_watch_peak, args=(process.pid, ended, seen), daemon=True)
-        watcher.start()
+        peaks: list[int] = []
+        poller = threading.Thread(target=_watch_peak, args=(process.pid, ended, peaks), daemon=True)
+        poller.start()
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         ended.set()
-        watcher.join()
+        poller.join()
         out.seek(0)
         text = out.read().decode(errors="replace")
         if process.returncode:
             errors.seek(0)
-            said = (text + errors.read().decode(errors="replace"))[-4000:]
-            raise PartFailedError(f"{' '.join(map(str, command[:6]))} … ended with {process.returncode}:\n{said}")
+            output = (text + errors.read().decode(errors="replace"))[-4000:]
+            raise PartFailedError(f"{' '.join(map(str, command[:6]))} … ended with {process.returncode}:\n{output}")
     unit = 1 if sys.platform == "darwin" else 1024
-    # A child starts with the mark of the process that made it: what is not above that says nothing about the child.
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = max([*seen, used.ru_maxrss * unit if used.ru_maxrss > own or not any(seen) else 0])
+    # A child inherits the high-water mark of its parent: only a higher value is the child's own.
+    parent_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max([*peaks, used.ru_maxrss * unit if used.ru_maxrss > parent_peak or not any(peaks) else 0])
     return Usage(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime, peak_mb=peak / 1e6), text
 
 
-def _watch_peak(pid: int, ended: threading.Event, seen: list[int]) -> None:
-    """Note the memory high-water mark again and again: LatentScale resets its own at the start of each stage."""
+def _watch_peak(pid: int, ended: threading.Event, peaks: list[int]) -> None:
+    """Poll the memory high-water mark, which LatentScale resets at the start of each stage."""
     status = Path(f"/proc/{pid}/status")
-    top = 0
-    while not ended.wait(_LOOK_EVERY):
+    peak = 0
+    while not ended.wait(_POLL_INTERVAL_S):
         try:
             lines = status.read_text(encoding="ascii", errors="replace").splitlines()
         except OSError:
             break
-        top = max([top, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))])
-    seen.append(top)
+        peak = max([peak, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))])
+    peaks.append(peak)
 
 
 def latentscale(*arguments: str | Path) -> list[str]:
-    """The command line of LatentScale, by the interpreter that runs the benchmarks."""
+    """The command line of LatentScale, with the interpreter of the benchmarks."""
     return [sys.executable, "-m", "latentscale", *map(str, arguments)]
 
 
@@ -113,7 +113,7 @@ def fresh(
     variables: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> tuple[Usage, dict[str, Any]]:
-    """Call a function of a case in a fresh process; arguments and result travel as JSON."""
+    """Call a function of a case in a fresh process; arguments and result are passed as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
         request = json.dumps({name: str(v) if isinstance(v, Path) else v for name, v in arguments.items()})
@@ -124,7 +124,7 @@ def fresh(
 
 
 def own_cpu_seconds() -> float:
-    """Processor time of this process so far, its threads included, its children not."""
+    """CPU time of this process so far, including its threads but not its children."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

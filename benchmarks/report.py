@@ -1,4 +1,4 @@
-"""Results of cases: tables, targets, and the README that shows them."""
+"""Results of cases as tables, targets and the README."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- results: written by benchmarks.run, not by hand -->", "<!-- e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A figure that is to be reached.
+    """A limit for a figure.
 
     Attributes
     ----------
@@ -25,8 +25,8 @@ class Target:
     at_least : bool
         Whether more is better.
     spread : float or None
-        By how much repeats of one side differ, in the unit of the value, where that was measured: a figure nearer to
-        its limit than that, or one that cannot be true, settles nothing.
+        Difference between repeats of one side, in the unit of the value, if measured: a figure nearer to its limit
+        than that is inconclusive.
     """
 
     what: str
@@ -38,7 +38,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed``, or ``unsettled`` where the machine was too restless to say."""
+        """``met``, ``missed``, or ``unsettled`` if the repeats differ too much to decide."""
         if self.spread is not None and abs(self.value - self.limit) <= self.spread:
             return "unsettled"
         met = self.value >= self.limit if self.at_least else self.value <= self.limit
@@ -47,19 +47,19 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a case found.
+    """The result of a case.
 
     Attributes
     ----------
     title : str
-        One sentence: what is measured, beside what.
+        One sentence: what is measured, compared with what.
     parameters : dict
         Sizes and settings.
     rows : list of dict
         ``what`` and figures; ``_s`` are seconds, ``_mb`` 10^6 bytes, ``_kb`` 10^3 bytes.
     targets : list of Target
     notes : list of str
-        How it is measured, and what a reader should know.
+        How it is measured, and further remarks.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Result:
     notes: list[str] = field(default_factory=list[str])
 
     def as_dict(self) -> dict[str, Any]:
-        """The form of the files in ``results/``."""
+        """The result as in the files of ``results/``."""
         values = asdict(self)
         values["targets"] = [asdict(target) | {"verdict": target.verdict} for target in self.targets]
         return _rounded(values)
@@ -85,8 +85,8 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def shown(value: Any) -> str:
-    """A figure as a reader wants it: three digits that count, thousands separated."""
+def format_figure(value: Any) -> str:
+    """Format a figure: three significant digits, thousands separated."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -97,17 +97,23 @@ def shown(value: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table of all columns that the rows have, in the order of their first appearance."""
+    """Format rows as a Markdown table of all their columns, in order of first appearance."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = [name.replace("_s", " s").replace("_mb", " MB").replace("_kb", " kB").replace("_", " ") for name in names]
     head = ["" if name == "what" else name for name in head]
-    lines = [head, ["---"] + ["---:"] * (len(names) - 1), *([shown(row.get(name)) for name in names] for row in rows)]
+    lines = [
+        head,
+        ["---"] + ["---:"] * (len(names) - 1),
+        *([format_figure(row.get(name)) for name in names] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def describe(case: str, record: Mapping[str, Any]) -> str:
-    """One case as Markdown."""
-    parameters = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in record["parameters"].items())
+    """Format a case as Markdown."""
+    parameters = ", ".join(
+        f"{name.replace('_', ' ')} {format_figure(value)}" for name, value in record["parameters"].items()
+    )
     hardware = record["environment"]["hardware"]
     place = (
         f"{record['date']}, {hardware['processor']}, {hardware['processors']} processors, "
@@ -119,13 +125,13 @@ def describe(case: str, record: Mapping[str, Any]) -> str:
 
 
 def verdicts(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """All targets of all cases as one Markdown table, missed ones too."""
+    """Format all targets of all cases, including missed ones, as one Markdown table."""
     rows = [
         {
             "case": case,
             "target": target["what"],
-            "wanted": f"{'≥' if target['at_least'] else '≤'} {shown(target['limit'])} {target['unit']}".rstrip(),
-            "measured": f"{shown(target['value'])} {target['unit']}".rstrip() + _spread(target),
+            "wanted": f"{_sign(target)} {format_figure(target['limit'])} {target['unit']}".rstrip(),
+            "measured": f"{format_figure(target['value'])} {target['unit']}".rstrip() + _spread(target),
             "": "met" if target["verdict"] == "met" else f"**{target['verdict']}**",
         }
         for case, record in records.items()
@@ -134,17 +140,23 @@ def verdicts(records: Mapping[str, Mapping[str, Any]]) -> str:
     return table(rows) if rows else ""
 
 
+def _sign(target: Mapping[str, Any]) -> str:
+    return "≥" if target["at_least"] else "≤"
+
+
 def _spread(target: Mapping[str, Any]) -> str:
-    return "" if target["spread"] is None else f" (repeats differ by {shown(target['spread'])} {target['unit']})"
+    return (
+        "" if target["spread"] is None else f" (repeats differ by {format_figure(target['spread'])} {target['unit']})"
+    )
 
 
 def read_results() -> dict[str, dict[str, Any]]:
-    """All results that are kept, by case."""
+    """Read all committed results, by case."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 
 
 def write_readme() -> None:
-    """Put the tables of all kept results into README.md, between the two marks."""
+    """Write the tables of all committed results into README.md, between the two markers."""
     readme = FOLDER / "README.md"
     records = read_results()
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)

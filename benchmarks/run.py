@@ -1,7 +1,6 @@
-"""Run cases and keep their results: python -m benchmarks.run [CASE…] [--scratch DIR] [--corpus PATH].
+"""Run cases and store their results: python -m benchmarks.run [CASE…] [--scratch DIR] [--corpus PATH].
 
-Everything that is measured runs in a process of its own; this one stays small. Results go to ``results/<case>.json``
-and into README.md, whether they are flattering or not.
+All measurements run in separate processes. Results are written to ``results/<case>.json`` and README.md, good or bad.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CASES = tuple(sorted(path.stem for path in (Path(__file__).parent / "cases").glo
 
 
 def main() -> int:
-    """Run the cases that were asked for; 1 if one could not be measured, whatever the figures are."""
+    """Run the requested cases; return 1 if one could not be measured, whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Measure LatentScale.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"by default all: {', '.join(CASES)}")
     parser.add_argument("--scratch", type=Path, help="folder for inputs and workspaces; by default a temporary one")
@@ -98,7 +97,7 @@ def _measure(case: str, context: Context) -> dict[str, Any] | None:
     }
     if not context.quick:
         RESULTS.mkdir(exist_ok=True)
-        # Another corpus is another result, beside that of the package index.
+        # Results of another corpus are stored next to those of the package index.
         name = f"{case}.{context.corpus.stem}" if context.corpus else case
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return record

@@ -1,4 +1,4 @@
-"""Workspaces for cases: warmed caches, whole runs by the command line, and what their records say."""
+"""Workspaces for cases: warm caches, runs by the command line, and their records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = {
 
 
 def warm(context: Context) -> None:
-    """Fill the shared cache of compiled code, by small runs with each kind of layout and neighbour search."""
+    """Fill the shared cache of compiled code by small runs with each layout mode and neighbour search."""
     done = context.compiled / "warm"
     if done.exists():
         return
@@ -34,27 +34,27 @@ def warm(context: Context) -> None:
 
 
 def run_corpus(corpus: Corpus, out: Path, *settings: str, compiled: Path, verb: str = "run") -> Usage:
-    """Run a corpus to its map with the command line."""
+    """Make the map of a corpus by the command line."""
     command = latentscale(verb, corpus.path, "--text", corpus.text, "--out", out, "--progress", "quiet", *settings)
     return run_command(command, compiled=compiled)[0]
 
 
 def last_run(workspace: Path) -> dict[str, Any]:
-    """The record of the last run, with its events."""
+    """Read the record of the last run, with its events."""
     folder = max((workspace / "runs").iterdir())
     events = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
     return json.loads((folder / "run.json").read_text(encoding="utf-8")) | {"events": [json.loads(e) for e in events]}
 
 
 def record(workspace: Path, stage: str) -> dict[str, Any]:
-    """The record of the artifact that a stage of the last run made or found."""
+    """Read the record of the artifact that a stage of the last run made or reused."""
     identity = last_run(workspace)["facts"]["artifacts"][stage]
     (path,) = (*workspace.glob(f"*/{identity}/artifact.json"), *workspace.glob(f"*/{identity}/map.json"))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def stage_rows(workspace: Path, usage: Usage) -> list[dict[str, Any]]:
-    """A row for each stage from its record, and one for what no record counts."""
+    """A row per stage from its record, and one for the rest of the run."""
     walls = {e["stage"]: e["seconds"] for e in last_run(workspace)["events"] if e["event"] == "stage done"}
     rows: list[dict[str, Any]] = []
     for stage, title in STAGES.items():

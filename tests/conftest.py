@@ -1,4 +1,4 @@
-"""What all tests share: small real corpora, and workspaces made from them once a session."""
+"""Shared fixtures: small real corpora, and workspaces made from them once per session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environments of vLLM and of cuML, which can share none with LatentScale's own tests: where they are, or why not.
+"""The environments of vLLM and of cuML, which conflict with that of LatentScale's tests: their paths, or why missing.
 
 ``tests/make_environment.py`` makes them, below ``.venv``.
 """

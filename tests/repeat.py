@@ -81,8 +81,8 @@ def run_once(folder: Path) -> dict[str, Any]:
     }
 
 
-def in_a_row(runs: Sequence[dict[str, Any]]) -> int:
-    """Runs without a failure, the last ones, by the time at which they began."""
+def runs_without_failure(runs: Sequence[dict[str, Any]]) -> int:
+    """The number of latest runs without a failure, ordered by start."""
     count = 0
     for run in runs:
         count = 0 if run["failures"] else count + 1
@@ -90,7 +90,7 @@ def in_a_row(runs: Sequence[dict[str, Any]]) -> int:
 
 
 def write(runs: Sequence[dict[str, Any]], commit: str, tested: str, report: Path) -> None:
-    """Write the report as a whole."""
+    """Write the report."""
     rows = [
         {"what": f"run {number}", **{key: run[key] for key in ("passed", "skipped", "failed", "wall_s", "load")}}
         for number, run in enumerate(runs, 1)
@@ -100,7 +100,9 @@ def write(runs: Sequence[dict[str, Any]], commit: str, tested: str, report: Path
         title="The whole fast suite, again and again, two runs at once.",
         parameters={"at_once": AT_ONCE},
         rows=rows,
-        targets=[Target(what="runs in a row without a failure", value=in_a_row(runs), limit=10, at_least=True)],
+        targets=[
+            Target(what="runs in a row without a failure", value=runs_without_failure(runs), limit=10, at_least=True)
+        ],
         notes=[*NOTES, *(f"Failed: {one}" for one in failed)],
     )
     record = result.as_dict() | {

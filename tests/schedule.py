@@ -1,4 +1,4 @@
-"""Which tests share a process, and which start first.
+"""Schedules tests: which share a process, and which start first.
 
 ``python tests/schedule.py REPORT.xml…`` renews ``durations.json`` from reports that pytest wrote by ``--junit-xml``;
 with ``--slow`` before them, ``durations_slow.json``.

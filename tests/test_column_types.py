@@ -1,4 +1,4 @@
-"""Columns of every type of parquet: their values in the points, in exports and on the page are those of the corpus."""
+"""Columns of every type of parquet: their values in points, exports and on the page equal those of the corpus."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def table(rows: int, demo: pl.DataFrame) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+def workspace_folder(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     root = tmp_path_factory.mktemp("types")
     (root / "corpus").mkdir()
     pq.write_table(table(ROWS, demo), root / "corpus" / "a.parquet")
@@ -60,23 +60,23 @@ def made(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     return root
 
 
-def test_the_page_shows_each_value_as_it_stood(made: Path) -> None:
-    (pack,) = (made / "out" / "maps").glob("*/viewer/rows/*.parquet")
+def test_the_page_shows_each_value_as_it_stood(workspace_folder: Path) -> None:
+    (pack,) = (workspace_folder / "out" / "maps").glob("*/viewer/rows/*.parquet")
     shown = pl.read_parquet(pack).select(list(VALUES))
     for name, (_, _, page, _) in VALUES.items():
         assert shown[name].unique().to_list() == [page], name
 
 
-def test_whole_numbers_beyond_float64_are_no_category_unless_they_are_told_apart(made: Path) -> None:
-    (index,) = (made / "out" / "maps").glob("*/viewer/index.json")
+def test_integers_beyond_float64_are_categories_only_if_distinguishable(workspace_folder: Path) -> None:
+    (index,) = (workspace_folder / "out" / "maps").glob("*/viewer/index.json")
     colours = {one["name"]: one for one in json.loads(index.read_text())["colours"]}
     assert colours["order"]["kind"] == "numbers"
     assert colours["few"]["categories"] == [["0", 40], ["1", 40], ["2", 40]]
     assert colours["id"]["categories"] == [[str(2**60 + 1), ROWS]]
 
 
-def test_every_format_holds_every_type(made: Path, tmp_path: Path, demo: pl.DataFrame) -> None:
-    opened = ls.open(made / "out").the_map()
+def test_every_format_holds_every_type(workspace_folder: Path, tmp_path: Path, demo: pl.DataFrame) -> None:
+    opened = ls.open(workspace_folder / "out").the_map()
     for suffix in ("csv", "jsonl", "parquet"):
         opened.export(tmp_path / f"points.{suffix}")
     text = pl.read_csv(tmp_path / "points.csv", infer_schema=False).with_columns(pl.all().fill_null(""))
@@ -91,13 +91,13 @@ def test_every_format_holds_every_type(made: Path, tmp_path: Path, demo: pl.Data
     assert same["id"].unique().to_list() == [2**60 + 1]
     assert same["nested"][0].to_list() == VALUES["nested"][0]
     # A night's points have the types of the fit.
-    pq.write_table(table(20, demo).slice(10), made / "corpus" / "b.parquet")
-    grown = ls.open(made / "out").update()
+    pq.write_table(table(20, demo).slice(10), workspace_folder / "corpus" / "b.parquet")
+    grown = ls.open(workspace_folder / "out").update()
     grown.export(tmp_path / "grown.csv")
     schema = opened.points().collect_schema()
     assert {name: grown.points().collect_schema()[name] for name in VALUES} == {name: schema[name] for name in VALUES}
     assert len(pl.read_csv(tmp_path / "grown.csv", infer_schema=False)) == ROWS + 10
-    assert ls.open(made / "out").verify().faults == []
+    assert ls.open(workspace_folder / "out").verify().faults == []
 
 
 def test_times_that_milliseconds_hold_stay_times() -> None:

@@ -43,7 +43,7 @@ LEAST = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
         ),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_would_be_right(values: dict, message: str) -> None:
+def test_a_wrong_setting_is_reported_with_valid_values(values: dict, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_job(values, where="job.yaml")
     assert message in str(caught.value)
@@ -51,7 +51,7 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(values: dict, message
     assert caught.value.exit_code == 2
 
 
-def test_overrides_are_laid_over_a_file(tmp_path: Path) -> None:
+def test_overrides_take_precedence_over_a_file(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("corpus: {sources: [a.csv], text: body}\nout: maps/a\n")
     values = read_yaml(path)
@@ -169,7 +169,7 @@ def test_a_path_that_was_meant_from_the_shells_folder_is_not_guessed_at(
         ("corpus: x.csv", "corpus is not a group"),
     ],
 )
-def test_what_is_wrong_in_a_job_file_is_said_of_the_file(text: str, said: str, tmp_path: Path) -> None:
+def test_errors_in_a_job_file_name_the_file(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=said) as caught:
@@ -178,7 +178,7 @@ def test_what_is_wrong_in_a_job_file_is_said_of_the_file(text: str, said: str, t
     assert caught.value.hint
 
 
-def test_what_an_option_may_add_is_not_missed_in_a_job_file(tmp_path: Path) -> None:
+def test_values_that_an_option_may_add_are_not_required_in_a_job_file(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("corpus: {text: body}\nout:\ncluster:\n  # method: kmeans\nembed: {model: column}\n")
     values = read_yaml(path)
@@ -226,7 +226,7 @@ def test_a_method_of_clusters_has_its_settings_and_no_others(cluster: dict[str, 
         ({"method": "column", "column": "x", "space": "projection"}, None),
     ],
 )
-def test_each_method_clusters_what_it_says(cluster: dict[str, object], clustered: str | None) -> None:
+def test_each_method_clusters_its_documented_space(cluster: dict[str, object], clustered: str | None) -> None:
     job = parse_job({**LEAST, "cluster": cluster}, where="")
     assert job.cluster.clustered == clustered
     assert parse_job(job.model_dump(mode="json"), where="").cluster.clustered == clustered

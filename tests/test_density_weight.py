@@ -1,4 +1,4 @@
-"""A map that keeps densities: asked for, recorded, refused where it cannot be had; clusters stay."""
+"""Density-preserving maps: requested, recorded, refused if unsupported; clusters do not change."""
 
 from __future__ import annotations
 

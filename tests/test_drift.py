@@ -1,4 +1,4 @@
-"""Drift: silent about more of the same, loud about something else, and never about a handful."""
+"""Drift: not reported for similar documents or a handful, reported for different ones."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_more_of_the_same_makes_no_refit_due(fit):
         assert not measure_drift(fit.add(fit.same[start : start + 50]), **fit.facts)["refit_due"]
 
 
-def test_sections_that_were_not_there_make_a_refit_due_and_it_says_why(fit):
+def test_unknown_sections_make_a_refit_due_with_reasons(fit):
     drift = measure_drift(fit.add(fit.other), **fit.facts)
     assert drift["refit_due"]
     assert "farther from the fitted ones than 95 %" in drift["reasons"][0]
@@ -123,7 +123,7 @@ def test_a_cluster_that_doubles_makes_a_refit_due():
     assert not measure_drift(added, cluster_growth=2.0, **facts)["refit_due"]
 
 
-def test_nothing_added_and_nothing_fitted_are_no_error():
+def test_drift_is_defined_without_added_or_fitted_documents():
     drift = measure_drift(Added(), fitted=100, noise=10, sizes={0: 90})
     assert (drift["ood_share"], drift["noise_share_added"], drift["largest_growth"]) == (None, None, None)
     assert not drift["refit_due"]

@@ -1,4 +1,4 @@
-"""Maps whose layouts start from those of an earlier map: refits, maps beside the current one, and what is refused."""
+"""Layouts that start from those of an earlier map: refits, additional maps, and invalid requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def test_new_documents_start_at_the_mean_of_neighbours_that_were_there() -> None:
+def test_new_documents_start_at_the_mean_of_their_known_neighbours() -> None:
     earlier = np.array([[0, 0], [10, 4], [2, 8], [9, 9], [9, 9], [9, 9], [9, 9]], np.float32)
     known = np.array([True, True, True, False, False, False, False])
     # 3 has two neighbours that were there, 4 only 3, and 5 and 6 only each other.
@@ -62,7 +62,7 @@ def moved(before: pl.DataFrame, after: pl.DataFrame) -> float:
     return float(np.median(np.hypot(both["x"] - both["x_after"], both["y"] - both["y_after"]))) / size
 
 
-def alike(before: pl.DataFrame, after: pl.DataFrame) -> float:
+def height_correlation(before: pl.DataFrame, after: pl.DataFrame) -> float:
     """Correlation of the heights of the documents that are on both maps."""
     both = before.join(after, on="row_id", suffix="_after")
     return float(np.corrcoef(both["z"], both["z_after"])[0, 1])
@@ -97,7 +97,7 @@ def test_a_refit_that_starts_from_the_map_looks_like_it(grown: tuple[Path, laten
     for record, documents in ((flat, 600), (deep, 450), (high, 600)):
         assert record.request["earlier"] == earlier
         assert record.choices["init"] == f"{earlier}: {documents} documents start where they were"
-    assert alike(before, points(refitted)) > 0.5
+    assert height_correlation(before, points(refitted)) > 0.5
     # What was made is found again: by the same refit, by a stage of it, and without the new setting.
     assert workspace.update(refit=True).id == refitted.id
     again = workspace.run_stages(["label.max_keyphrases=9"], until="publish")
@@ -105,7 +105,7 @@ def test_a_refit_that_starts_from_the_map_looks_like_it(grown: tuple[Path, laten
     assert "earlier" not in records[first.record.request["projection"]].request
 
 
-def test_what_no_earlier_map_has_is_refused_before_any_work(
+def test_layouts_missing_in_the_earlier_map_are_refused_before_any_work(
     grown: tuple[Path, latentscale.Map], tmp_path: Path
 ) -> None:
     root, _ = grown

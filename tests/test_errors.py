@@ -1,4 +1,4 @@
-"""Messages have an end, whatever a corpus holds."""
+"""Messages are bounded for any content of a corpus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentscale.errors import MAX_SENTENCE, CorpusError, RequestError, explain_
         (errno.EIO, "s3://maps/x", "When the store"),
     ],
 )
-def test_what_to_do_of_an_error_of_the_system_fits_it(number: int, path: str, said: str):
+def test_hints_of_system_errors_match_the_error(number: int, path: str, said: str):
     assert said in str(explain_os_error(OSError(number, os.strerror(number)), "write", path).hint)
 
 

@@ -1,4 +1,4 @@
-"""Names of files as a person types them."""
+"""File names as typed by users."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_tilde_is_the_home_folder_unless_a_file_has_that_name(home: Path) -> N
     assert at_home("~") == Path("~")
 
 
-def test_a_workspace_and_what_is_exported_may_be_below_the_home_folder(home: Path) -> None:
+def test_workspace_and_exports_may_be_below_the_home_folder(home: Path) -> None:
     texts = [f"{one} number {number}" for number in range(12) for one in ("chess", "rivers")]
     made = latentscale.run(texts, "~/maps", progress="quiet", publish={"viewer": False})
     assert (home / "maps" / "workspace.json").is_file()

@@ -1,4 +1,4 @@
-"""Ids and texts are hashed by the workers: what a run leaves is the same, and the driver reads no text."""
+"""Ids and texts are hashed by the workers: outputs are the same, and the driver reads no text."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LINES = ["the first text that is in two files", "another one", "a third that is 
 
 
 @pytest.fixture
-def by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little work there is, it is not done in the driver, where it is an error."""
+def hashing_only_in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make hashing in the driver an error, however little work there is."""
 
-    def not_here(column: pa.ChunkedArray) -> Any:
+    def fail_in_driver(column: pa.ChunkedArray) -> Any:
         raise AssertionError("the driver hashes texts")
 
     monkeypatch.setattr(hashing, "HERE_SECONDS", 0.0)
     monkeypatch.setattr("latentscale.engines.local.PROCESS_SECONDS", 0.0)
-    monkeypatch.setattr(hashed_rows, "hash_values", not_here)
+    monkeypatch.setattr(hashed_rows, "hash_values", fail_in_driver)
 
 
 def write_corpus(folder: Path) -> Path:
@@ -41,8 +41,8 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def made(folder: Path, corpus: Path, *, id: str | None) -> dict[str, bytes]:
-    """All objects that a run and an update leave, but for records."""
+def written_objects(folder: Path, corpus: Path, *, id: str | None) -> dict[str, bytes]:
+    """All objects that a run and an update write, except records."""
     settings: dict[str, Any] = {
         "corpus": {"sources": str(corpus), "text": "body", "id": id},
         "embed": {"duplicates": "corpus"},
@@ -66,9 +66,9 @@ def made(folder: Path, corpus: Path, *, id: str | None) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("id", [None, "id"])
 def test_workers_leave_what_the_driver_would(tmp_path: Path, id: str | None, request: pytest.FixtureRequest) -> None:
-    here = made(tmp_path / "here", write_corpus(tmp_path / "a" / "corpus"), id=id)
-    request.getfixturevalue("by_workers")
-    there = made(tmp_path / "there", write_corpus(tmp_path / "b" / "corpus"), id=id)
+    here = written_objects(tmp_path / "here", write_corpus(tmp_path / "a" / "corpus"), id=id)
+    request.getfixturevalue("hashing_only_in_workers")
+    there = written_objects(tmp_path / "there", write_corpus(tmp_path / "b" / "corpus"), id=id)
     assert sorted(there) == sorted(here)
     assert [name for name in here if here[name] != there[name]] == []
     assert any(name.startswith("ids/") for name in there)
@@ -83,7 +83,7 @@ def run_events(folder: Path, run: str) -> list[dict[str, Any]]:
 
 
 def test_a_shard_that_kills_its_workers_ends_the_run_with_what_to_do(
-    tmp_path: Path, by_workers: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hashing_only_in_workers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_engine(EngineConfig(workers=2))
     work = type(engine).map_shards
@@ -95,5 +95,5 @@ def test_a_shard_that_kills_its_workers_ends_the_run_with_what_to_do(
 
     monkeypatch.setattr(type(engine), "map_shards", dies)
     with pytest.raises(EnvironmentFailure, match=r"'id'.*was not hashed: its worker died 3 times") as error:
-        made(tmp_path / "out", write_corpus(tmp_path / "corpus"), id="id")
+        written_objects(tmp_path / "out", write_corpus(tmp_path / "corpus"), id="id")
     assert "ingest.shard_rows" in str(error.value.hint)

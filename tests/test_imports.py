@@ -1,4 +1,4 @@
-"""The rules that keep the house clear: imports go down, no cycle, and some packages only in their own corner."""
+"""Layering: imports go down, there are no cycles, and some packages are imported only in their own unit."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def known(module: str, names: set[str]) -> str | None:
-    """The module of ours that an imported name is in."""
+def own_module(module: str, names: set[str]) -> str | None:
+    """The module of the package that contains an imported name, or None."""
     while module and module not in names:
         module = module.rpartition(".")[0]
     return module or None
@@ -99,7 +99,7 @@ def test_imports_go_down_only() -> None:
         here = unit_of(module)
         if here == "root":
             continue
-        for imported in {known(name, names) for name in found.imports if name.startswith("latentscale")} - {None}:
+        for imported in {own_module(name, names) for name in found.imports if name.startswith("latentscale")} - {None}:
             there = unit_of(str(imported))
             # The root package is only its lazy public names.
             if there != here and (there == "root" or UNITS.index(there) > UNITS.index(here)):
@@ -115,7 +115,7 @@ def test_every_unit_has_its_level() -> None:
 def test_no_module_is_in_a_cycle() -> None:
     names = set(modules())
     graph = {
-        module: {known(name, names) for name in found.imports if name.startswith("latentscale.")} - {None, module}
+        module: {own_module(name, names) for name in found.imports if name.startswith("latentscale.")} - {None, module}
         for module, found in modules().items()
     }
     # A package's own names come from its modules, which do not need the package.
@@ -185,7 +185,7 @@ def test_stages_know_neither_engines_nor_a_backend_by_name() -> None:
     assert astray == []
 
 
-def test_what_one_system_alone_has_is_imported_where_it_is_used() -> None:
+def test_platform_specific_modules_are_imported_where_they_are_used() -> None:
     posix = {"resource", "fcntl", "pwd", "grp", "termios"}
     at_the_top = [
         f"{module} imports {name}"

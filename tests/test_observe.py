@@ -85,7 +85,7 @@ def test_a_log_gets_a_few_lines_and_programs_get_every_event(monkeypatch: pytest
         (ValueError("https://x.org/?X-Amz-Signature=canary"), 1),
     ],
 )
-def test_however_a_run_ends_there_is_one_last_event_with_its_exit_code(error: BaseException, code: int) -> None:
+def test_every_run_ends_with_one_event_with_its_exit_code(error: BaseException, code: int) -> None:
     stream = io.StringIO()
     seen = Observer("json", stream)
     with pytest.raises(type(error)), seen.watched("maps/x"), seen.watched():
@@ -105,7 +105,7 @@ def events_of(work: Callable[[Observer], None], error: type[BaseException]) -> l
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_what_fails_after_a_run_was_done_is_no_failure_of_the_run() -> None:
+def test_failures_after_the_end_of_a_run_are_not_failures_of_the_run() -> None:
     def work(seen: Observer) -> None:
         with seen.watched():
             seen.begin("run-1", "maps/x")
@@ -166,7 +166,7 @@ def test_the_metrics_file_is_one_of_prometheus_and_keeps_the_last_success(tmp_pa
     assert [file.name for file in tmp_path.iterdir()] == ["latentscale.prom"]
 
 
-def test_what_another_thread_notes_after_the_end_is_not_taken_for_the_end(tmp_path: Path) -> None:
+def test_notices_of_another_thread_after_the_end_are_not_the_last_event(tmp_path: Path) -> None:
     stream, path = io.StringIO(), tmp_path / "latentscale.prom"
     seen = Observer("json", stream, metrics_file=path)
     with seen.watched("maps/x"):
@@ -188,7 +188,7 @@ class Slow(io.StringIO):
         return written
 
 
-def test_events_of_two_threads_are_shown_once_each_and_in_lines_of_their_own() -> None:
+def test_events_of_two_threads_are_shown_once_and_on_separate_lines() -> None:
     stream = Slow()
     seen = Observer("json", stream)
     threads = [

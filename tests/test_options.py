@@ -1,4 +1,4 @@
-"""Options of embedders and labelers are checked alike."""
+"""Options of embedders and labelers are checked in the same way."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Wanted(Settings):
     width: int = 64
 
 
-def of_embedder(options: dict[str, Any]) -> Wanted:
+def read_embedder_options(options: dict[str, Any]) -> Wanted:
     return options_of(EmbedConfig(options=options), Wanted)
 
 
-def of_labeler(options: dict[str, Any]) -> Wanted:
+def read_labeler_options(options: dict[str, Any]) -> Wanted:
     return read_options(LabelConfig(options=options), Wanted, example="label.options.model=NAME")
 
 
-@pytest.mark.parametrize(("read", "where"), [(of_embedder, "embed.options"), (of_labeler, "label.options")])
-def test_the_first_option_that_is_wrong_is_named_with_what_to_do(
-    read: Callable[[dict[str, Any]], Wanted], where: str
-) -> None:
+@pytest.mark.parametrize(
+    ("read", "where"), [(read_embedder_options, "embed.options"), (read_labeler_options, "label.options")]
+)
+def test_the_first_invalid_option_is_reported_with_a_hint(read: Callable[[dict[str, Any]], Wanted], where: str) -> None:
     assert read({"model": "a"}) == Wanted(model="a")
     with pytest.raises(ConfigError, match=f"{where}.modle: Extra") as raised:
         read({"modle": "a"})  # which is why the other one is missing
@@ -41,5 +41,5 @@ def test_the_first_option_that_is_wrong_is_named_with_what_to_do(
         read({"model": "a", "width": "wide"})
     with pytest.raises(ConfigError) as raised:
         read({})
-    named = "Field required" if read is of_embedder else "needs the name of a model"
+    named = "Field required" if read is read_embedder_options else "needs the name of a model"
     assert named in raised.value.message

@@ -1,4 +1,4 @@
-"""A map whose points are in partitions grows, is fitted again and is exported as any other."""
+"""Maps with partitioned points are updated, refitted and exported like others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a corpus to a map: every row once, the same request free, a changed one beside it."""
+"""From a corpus to a map: every row once, repeated requests are reused, changed ones make new artifacts."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_a_corpus_of_which_most_has_no_vector_is_refused(tmp_path: Path, small_c
     assert ["90 of 150" in sentence for sentence in outcome.warnings] == [True]
 
 
-def test_what_does_not_fit_is_refused_before_the_corpus_is_read(
+def test_contradicting_settings_are_refused_before_the_corpus_is_read(
     tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latentscale.pipeline.preflight.available_memory", lambda: 4e8)
@@ -285,7 +285,7 @@ def test_what_does_not_fit_is_refused_before_the_corpus_is_read(
     assert "nothing can cluster" in size
 
 
-def test_a_layer_that_the_clusters_lack_is_refused_before_they_are_labelled(tmp_path: Path, small_corpus: Path) -> None:
+def test_a_missing_layer_is_refused_before_labelling(tmp_path: Path, small_corpus: Path) -> None:
     settings = {"cluster": {"method": "kmeans", "n_clusters": 5}, "publish": {"partition_by": "layer_1"}}
     with pytest.raises(ConfigError, match="the clusters have the layers cluster"):
         latentscale.run(str(small_corpus), out=tmp_path / "out", progress="quiet", project={"n_epochs": 5}, **settings)
@@ -326,7 +326,7 @@ def test_frames_and_batches_of_any_kind_are_read(tmp_path: Path, small_corpus: P
         assert made.points().collect()["package"].to_list() == frame["package"].to_list(), name
 
 
-def test_vectors_of_the_corpus_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_vectors_of_the_corpus_are_used_unchanged(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     centers = random.standard_normal((4, 12))
     vectors = np.repeat(centers, 40, axis=0) + 0.1 * random.standard_normal((160, 12))

@@ -1,4 +1,4 @@
-"""Another corpus in the space of a map: as an update would place it, and the map stays what it is."""
+"""Placing another corpus on a map: results equal those of an update, and the map does not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLACED = [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+def map_and_corpus(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     """A map of 700 documents, and a file of 250 others of which one has no text and two have the same."""
     root = tmp_path_factory.mktemp("place")
     sections = ["games", "perl", "science", "mail", "fonts", "electronics"]
@@ -51,19 +51,19 @@ def files_of(folder: Path) -> dict[str, int]:
 
 
 def test_a_corpus_is_placed_as_an_update_would_place_it(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    map_and_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(made, tmp_path / "copy", copy_function=shutil.copy2)
-    moved(tmp_path / "copy" / "ws", made / "corpus", tmp_path / "copy" / "corpus")
-    shutil.copy2(made / "others.parquet", tmp_path / "copy" / "corpus" / "b.parquet")
+    shutil.copytree(map_and_corpus, tmp_path / "copy", copy_function=shutil.copy2)
+    moved(tmp_path / "copy" / "ws", map_and_corpus / "corpus", tmp_path / "copy" / "corpus")
+    shutil.copy2(map_and_corpus / "others.parquet", tmp_path / "copy" / "corpus" / "b.parquet")
     grown = latentscale.open(tmp_path / "copy" / "ws").update()
     expected = grown.points().filter(~pl.col("fitted")).collect().sort("package")
     monkeypatch.setattr(overlay, "BLOCK_ROWS", 120)
-    before = files_of(made / "ws")
-    current = latentscale.open(made / "ws").current
+    before = files_of(map_and_corpus / "ws")
+    current = latentscale.open(map_and_corpus / "ws").current
     assert current is not None
-    placed = current.place(made / "others.parquet", tmp_path / "placed")
-    assert files_of(made / "ws") == before
+    placed = current.place(map_and_corpus / "others.parquet", tmp_path / "placed")
+    assert files_of(map_and_corpus / "ws") == before
     assert len(placed.record.parts) == 3  # blocks of whole shards, of 100, 100 and 50 rows
     points = placed.points().collect().sort("package")
     assert points["package"].to_list() == expected["package"].to_list()
@@ -77,23 +77,27 @@ def test_a_corpus_is_placed_as_an_update_would_place_it(
     store = latentscale.open(tmp_path / "placed").store
     assert verify_workspace(store).faults == []
     assert find_garbage(store, grace=0).garbage == []
-    assert current.place(made / "others.parquet", tmp_path / "placed").id == placed.id
-    overlays = [latentscale.open(folder).status()["overlays"] for folder in (tmp_path / "placed", made / "ws")]
+    assert current.place(map_and_corpus / "others.parquet", tmp_path / "placed").id == placed.id
+    overlays = [
+        latentscale.open(folder).status()["overlays"] for folder in (tmp_path / "placed", map_and_corpus / "ws")
+    ]
     assert overlays == [1, None]
     # A corpus that grew: what was placed keeps its row id and its place.
-    others = pl.read_parquet(made / "others.parquet")
+    others = pl.read_parquet(map_and_corpus / "others.parquet")
     again = current.place(others[:100], tmp_path / "frames").points().collect()
     assert set(again["package"]) <= set(points["package"])
     both = again.join(points, on="package", suffix="_file")
     assert both["x"].to_list() == both["x_file"].to_list()
 
 
-def test_a_map_of_three_dimensions_gives_heights_and_a_column_its_clusters(made: Path, tmp_path: Path) -> None:
-    workspace = latentscale.open(made / "ws")
+def test_a_map_of_three_dimensions_gives_heights_and_a_column_its_clusters(
+    map_and_corpus: Path, tmp_path: Path
+) -> None:
+    workspace = latentscale.open(map_and_corpus / "ws")
     space = workspace.map(
         project={"map_dimensions": 3}, cluster={"method": "column", "column": "section"}, name="space"
     )
-    others = pl.read_parquet(made / "others.parquet")[:40].with_columns(
+    others = pl.read_parquet(map_and_corpus / "others.parquet")[:40].with_columns(
         section=pl.when(pl.col("section") == "games").then(pl.lit("unheard-of")).otherwise("section")
     )
     points = space.place(others, tmp_path / "placed").points().collect()
@@ -104,7 +108,7 @@ def test_a_map_of_three_dimensions_gives_heights_and_a_column_its_clusters(made:
 
 
 @pytest.mark.parametrize("fitted", [1, 2, 3])
-def test_a_map_of_a_few_documents_takes_others(tmp_path: Path, demo: pl.DataFrame, fitted: int) -> None:
+def test_documents_are_placed_on_a_map_of_a_few_documents(tmp_path: Path, demo: pl.DataFrame, fitted: int) -> None:
     whole = latentscale.run(demo[: fitted + 4], out=tmp_path / "whole", text="text", progress="quiet")
     small = latentscale.run(demo[:fitted], out=tmp_path / "ws", text="text", progress="quiet")
     placed = small.place(demo[fitted - 1 : fitted + 4], tmp_path / "placed", text="text")
@@ -156,11 +160,20 @@ main(sys.argv[1:])
 """
 
 
-def test_what_a_killed_command_has_placed_is_not_placed_again(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_documents_placed_by_a_killed_command_are_not_placed_again(
+    map_and_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "placed"
-    command = ["place", made / "others.parquet", "--into", made / "ws", "--out", out, "--progress", "quiet"]
+    command = [
+        "place",
+        map_and_corpus / "others.parquet",
+        "--into",
+        map_and_corpus / "ws",
+        "--out",
+        out,
+        "--progress",
+        "quiet",
+    ]
     ended = subprocess.run([sys.executable, "-c", KILLED, *command], timeout=300, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert not list(out.glob("overlays/*/artifact.json"))
@@ -170,9 +183,9 @@ def test_what_a_killed_command_has_placed_is_not_placed_again(
     placed: list[int] = []
     place = overlay._Placing.place
     monkeypatch.setattr(overlay._Placing, "place", lambda self, rows: placed.append(len(rows)) or place(self, rows))
-    current = latentscale.open(made / "ws").current
+    current = latentscale.open(map_and_corpus / "ws").current
     assert current is not None
-    resumed = current.place(made / "others.parquet", out)
+    resumed = current.place(map_and_corpus / "others.parquet", out)
     assert placed == [100, 49]  # of the second and the third block
     assert {path: path.stat().st_mtime_ns for path in parts} == parts
     assert len(resumed.points().collect()) == 249
@@ -182,7 +195,7 @@ def test_what_a_killed_command_has_placed_is_not_placed_again(
     (part,) = parts
     part.write_bytes(part.read_bytes()[:-100])
     placed.clear()
-    assert current.place(made / "others.parquet", out).record.content == resumed.record.content
+    assert current.place(map_and_corpus / "others.parquet", out).record.content == resumed.record.content
     assert placed == [100]
 
 
@@ -195,12 +208,16 @@ def test_what_a_killed_command_has_placed_is_not_placed_again(
         ({"vectors": np.ones((250, 3), np.float32)}, LatentScaleError, "was embedded with"),
     ],
 )
-def test_what_cannot_be_placed_is_refused_before_anything_is_embedded(
-    made: Path, tmp_path: Path, settings: dict[str, object], error: type[LatentScaleError], says: str
+def test_documents_that_cannot_be_placed_are_refused_before_embedding(
+    map_and_corpus: Path, tmp_path: Path, settings: dict[str, object], error: type[LatentScaleError], says: str
 ) -> None:
-    current = latentscale.open(made / "ws").current
+    current = latentscale.open(map_and_corpus / "ws").current
     assert current is not None
-    source = pl.read_parquet(made / "others.parquet") if "vectors" in settings else made / "others.parquet"
+    source = (
+        pl.read_parquet(map_and_corpus / "others.parquet")
+        if "vectors" in settings
+        else map_and_corpus / "others.parquet"
+    )
     with pytest.raises(LatentScaleError, match=says) as caught:
         current.place(source, tmp_path / "placed", **settings)  # pyright: ignore[reportArgumentType]
     assert isinstance(caught.value, error)
@@ -209,10 +226,10 @@ def test_what_cannot_be_placed_is_refused_before_anything_is_embedded(
     assert not list(tmp_path.glob("placed/documents/*"))
 
 
-def test_a_map_of_vectors_takes_vectors_of_its_width(made: Path, tmp_path: Path) -> None:
+def test_a_map_of_vectors_takes_vectors_of_its_width(map_and_corpus: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     vectors = random.normal(size=(120, 8)).astype(np.float32)
-    frame = pl.read_parquet(made / "corpus" / "a.parquet")[:120]
+    frame = pl.read_parquet(map_and_corpus / "corpus" / "a.parquet")[:120]
     fitted = latentscale.run(frame, tmp_path / "ws", vectors=vectors, progress="quiet", **SETTINGS)
     placed = fitted.place(frame[:20], tmp_path / "placed", vectors=vectors[:20])
     there = placed.points().collect().sort("package").select("package", "x", "y")
@@ -223,13 +240,21 @@ def test_a_map_of_vectors_takes_vectors_of_its_width(made: Path, tmp_path: Path)
 
 
 def test_the_command_says_where_the_points_are(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    map_and_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latentscale.cli.main.silence_libraries", lambda: None)
     monkeypatch.setattr("latentscale.cli.main.heed_interrupts", lambda: None)
 
     def command(*more: object) -> tuple[int, str, str]:
-        given = ["place", made / "others.parquet", "--into", made / "ws", "--progress", "quiet", *more]
+        given = [
+            "place",
+            map_and_corpus / "others.parquet",
+            "--into",
+            map_and_corpus / "ws",
+            "--progress",
+            "quiet",
+            *more,
+        ]
         with pytest.raises(SystemExit) as ended:
             main([str(one) for one in given])
         shown = capsys.readouterr()
@@ -257,29 +282,29 @@ def test_the_command_says_where_the_points_are(
     code, _, error = command("--out", tmp_path / "other", "--id", "nowhere")
     assert code == 2
     assert "corpus.id=null" in error
-    code, _, error = command("--out", made / "ws")
+    code, _, error = command("--out", map_and_corpus / "ws")
     assert code == 2
     assert "is the workspace of the map itself" in error
     assert "latentscale update" in error
 
 
-def test_another_corpus_needs_another_folder(made: Path, tmp_path: Path) -> None:
-    current = latentscale.open(made / "ws").current
+def test_another_corpus_needs_another_folder(map_and_corpus: Path, tmp_path: Path) -> None:
+    current = latentscale.open(map_and_corpus / "ws").current
     assert current is not None
-    frame = pl.read_parquet(made / "others.parquet")[:30]
+    frame = pl.read_parquet(map_and_corpus / "others.parquet")[:30]
     current.place(frame, tmp_path / "placed")
     with pytest.raises(WorkspaceError, match="other documents already"):
         current.place(frame[:10], tmp_path / "placed")
 
 
-def test_a_page_shows_the_map_and_what_was_placed_on_it(made: Path, tmp_path: Path) -> None:
-    current = latentscale.open(made / "ws").current
+def test_a_page_shows_the_map_and_the_placed_documents(map_and_corpus: Path, tmp_path: Path) -> None:
+    current = latentscale.open(map_and_corpus / "ws").current
     assert current is not None
-    others = pl.read_parquet(made / "others.parquet").filter(pl.col("text").is_not_null())
+    others = pl.read_parquet(map_and_corpus / "others.parquet").filter(pl.col("text").is_not_null())
     others = others.select(pl.col("text").alias("body"), pl.col("package").alias("name"), "section", mark=pl.lit("new"))
-    before = files_of(made / "ws")
+    before = files_of(map_and_corpus / "ws")
     placed = current.place(others, tmp_path / "tickets", text="body", id="name", page=tmp_path / "page")
-    assert files_of(made / "ws") == before
+    assert files_of(map_and_corpus / "ws") == before
     viewer = tmp_path / "page/viewer"
     manifest = json.loads((viewer / "manifest.json").read_bytes())
     assert manifest["title"] == "tickets on ws"
@@ -317,7 +342,7 @@ def test_a_page_shows_the_map_and_what_was_placed_on_it(made: Path, tmp_path: Pa
     # What cannot be written is refused before anything is read.
     with pytest.raises(WorkspaceError, match="is not empty"):
         current.place(others, tmp_path / "again", text="body", page=tmp_path / "page")
-    bare = latentscale.open(made / "ws").map(publish={"viewer": False}, name="bare")
+    bare = latentscale.open(map_and_corpus / "ws").map(publish={"viewer": False}, name="bare")
     with pytest.raises(WorkspaceError, match="has no page"):
         bare.place(others, tmp_path / "again", text="body", page=tmp_path / "other")
     assert not (tmp_path / "again").exists()

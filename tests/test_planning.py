@@ -23,7 +23,7 @@ from latentscale.storage.objects import Store
 JOB = JobConfig.model_validate({"corpus": {"sources": ["demo"]}, "out": "nowhere"})
 
 
-def test_a_set_that_memory_cannot_hold_is_refused_with_what_would_fit() -> None:
+def test_a_set_that_exceeds_memory_is_refused_with_a_size_that_fits() -> None:
     place = Place(memory_bytes=16e9, name="node 7")
     size = JobSize(documents=10_000_000, dim=256)
     with pytest.raises(ResourceError) as caught:
@@ -79,7 +79,7 @@ def test_the_rates_are_those_that_were_measured(
     assert peak / 1e6 == pytest.approx(peak_mb, rel=0.15)
 
 
-def test_what_the_rates_repeat_of_the_backend_is_so() -> None:
+def test_constants_of_the_rates_equal_those_of_the_backend() -> None:
     from latentscale.backends.cpu.backend import OWN_TREE
     from latentscale.backends.cpu.layout import default_epochs
     from latentscale.backends.cpu.neighbors import EXACT_LIMIT
@@ -154,7 +154,7 @@ def test_a_plan_asks_what_if_without_a_corpus(monkeypatch: pytest.MonkeyPatch) -
         latentscale.plan(documents=10, characters=0)
 
 
-def test_the_bytes_of_a_corpus_are_those_of_the_documents_that_are_taken(tmp_path: Path, demo: pl.DataFrame) -> None:
+def test_the_size_of_a_corpus_counts_only_selected_documents(tmp_path: Path, demo: pl.DataFrame) -> None:
     text = demo.select("text")
     text.write_parquet(tmp_path / "a.parquet", compression="zstd")
     text.write_ndjson(tmp_path / "a.jsonl")
@@ -218,7 +218,7 @@ def test_a_model_that_is_not_here_is_planned_for_and_not_fetched(
         assert any("nobody/has-this-one is not on this machine" in note for note in planned.notes)
 
 
-def test_what_a_plan_says_cannot_be_is_refused_by_the_run(tmp_path: Path, small_corpus: Path) -> None:
+def test_a_run_refuses_what_the_plan_finds_impossible(tmp_path: Path, small_corpus: Path) -> None:
     settings = {"text": "text", "engine": {"memory": "500MB"}}
     planned = latentscale.plan(small_corpus, out=tmp_path / "map", **settings)
     assert not planned.possible

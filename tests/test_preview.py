@@ -1,4 +1,4 @@
-"""The preview of a map that is being laid out: what it shows and hides, that the map is the same, and how it ends."""
+"""The preview of a map during its layout: its content, its end, and that it does not change the map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latentscale.errors import ConfigError, StorageError
 from latentscale.explore.serve import PageServer
 from latentscale.stages import previewed
 from latentscale.stages.publish import preview
-from latentscale.stages.publish.preview import NAME, Preview, sampled
+from latentscale.stages.publish.preview import NAME, Preview, sample_rows
 from latentscale.stages.stage import JobSize
 from latentscale.storage.head import read_head
 from latentscale.storage.objects import Store
@@ -123,7 +123,7 @@ def test_a_map_in_space_is_shown_on_its_way_and_is_the_same_to_the_bit(
     for page in written:
         (generation,) = page.manifest["generations"]
         assert (generation["documents"], generation["layers"]) == (600, [])
-        assert page.manifest["preview"]["due"] >= preview.LEAST_DUE
+        assert page.manifest["preview"]["due"] >= preview.MIN_REFRESH
     # What is shown of the finished layout is where the map has its documents.
     points = made.points().collect()
     extent = [f(points[axis]) for f in (min, max) for axis in ("x", "y")]
@@ -142,13 +142,13 @@ def test_a_map_in_space_is_shown_on_its_way_and_is_the_same_to_the_bit(
 def test_a_large_map_is_shown_by_a_uniform_sample_that_stays_the_same(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = sampled(1_000_000)
+    rows = sample_rows(1_000_000)
     assert (len(rows), len(np.unique(rows))) == (20_000, 20_000)
     assert (np.diff(rows) > 0).all()
     tenths = np.bincount(rows // 100_000, minlength=10)
     # Six standard deviations of a share of a tenth.
     assert np.abs(tenths - 2_000).max() < 255
-    assert rows.tolist() == sampled(1_000_000).tolist()
+    assert rows.tolist() == sample_rows(1_000_000).tolist()
 
     monkeypatch.setattr(preview, "SINGLE_PAGE_DOCUMENTS", 90)
     project = {"preview": True, "n_epochs": 8}
@@ -160,7 +160,7 @@ def test_a_large_map_is_shown_by_a_uniform_sample_that_stays_the_same(
     assert sorted(packages[0]) == sorted(packages[-1])
 
 
-def test_it_shows_what_the_page_will_and_no_more(tmp_path: Path, written: list[Page]) -> None:
+def test_a_preview_shows_only_what_the_page_will_publish(tmp_path: Path, written: list[Page]) -> None:
     corpus = pl.DataFrame(
         {
             "text": [f"the secret text number {i} about the game {i % 7}" for i in range(60)],
@@ -187,7 +187,7 @@ def test_it_shows_what_the_page_will_and_no_more(tmp_path: Path, written: list[P
         assert b"secret" not in b"".join(page.files.values())
 
 
-def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
+def test_a_failed_or_killed_run_leaves_no_misleading_preview(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "ws"
@@ -198,7 +198,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
         latentscale.run(str(small_corpus), out=out, progress="quiet", project=project, **few)
     assert len(written) == 4
     ended = (out / NAME).read_text()
-    assert "has ended before it was done" in ended
+    assert "ended before the map was done" in ended
     assert "href" not in ended
     # As a killed run leaves it: the next one that publishes a map leads there, whatever its settings.
     (out / NAME).write_text(written[1].text)
@@ -208,7 +208,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
     # One that publishes nothing has no page to lead to.
     latentscale.open(out).map(project={"preview": True, "n_epochs": 9})
     assert len(written) == 8
-    assert "was not to publish it here" in (out / NAME).read_text()
+    assert "did not publish the map to this workspace" in (out / NAME).read_text()
     # A preview that cannot be written costs no run its map.
     put = Store.put_bytes
 
@@ -258,7 +258,7 @@ def test_the_file_is_as_large_as_planned(tmp_path: Path, demo: pl.DataFrame, wri
         assert len(page.text.encode()) == pytest.approx(planned.file_bytes, rel=0.2)
 
 
-def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_preview_that_cannot_be_shown_is_refused_before_reading(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.parquet")
     with pytest.raises(ConfigError, match=r"the backend cuml shows no layout before it is done") as refused:
         latentscale.run(
@@ -276,7 +276,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path: Path)
     assert not (tmp_path / "ws").exists()
 
 
-def test_what_auto_chooses_is_the_same_with_a_preview(
+def test_auto_chooses_the_same_with_a_preview(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = CpuBackend.layout
@@ -297,7 +297,7 @@ def test_what_auto_chooses_is_the_same_with_a_preview(
     assert len(written) == 1
 
 
-def test_a_refit_is_shown_as_it_will_lie(tmp_path: Path, small_corpus: Path, written: list[Page]) -> None:
+def test_the_preview_of_a_refit_is_aligned(tmp_path: Path, small_corpus: Path, written: list[Page]) -> None:
     out = tmp_path / "ws"
     latentscale.run(str(small_corpus), out=out, progress="quiet", project={"n_epochs": 30}, **SETTINGS)
     workspace = latentscale.open(out)

@@ -1,4 +1,4 @@
-"""What is measured of a map, against definitions written out."""
+"""Quality figures of a map, compared with explicit definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registries: names, where they are, and that each line leads to what it says."""
+"""The registries: every name resolves to its object, and nothing is imported early."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_stage_is_where_its_line_says(entry: registry.StageEntry) -> None:
     [(registry.EMBEDDERS, "from_settings"), (registry.BACKENDS, "missing"), (registry.LABELERS, "label")],
     ids=lambda value: getattr(value, "group", ""),
 )
-def test_each_name_leads_to_its_class(found: registry.Registry, attribute: str) -> None:
+def test_each_registered_name_resolves_to_its_class(found: registry.Registry, attribute: str) -> None:
     for name in found.names():
         assert hasattr(found.load(name), attribute)
         assert name in found

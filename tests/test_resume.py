@@ -1,4 +1,4 @@
-"""Resuming: a finished shard is not opened again, whatever became of the run that finished it."""
+"""Resuming: finished shards are not opened again, however their run ended."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ SHARDS = 30
 
 
 @contextmanager
-def opened_shards() -> Iterator[list[str]]:
-    """Names of the shards that this process opens meanwhile."""
+def record_opened_shards() -> Iterator[list[str]]:
+    """Record the names of shards that this process opens."""
     names: list[str] = []
     opened, read = Store.open, Store.read_bytes
 
-    def note(name: str) -> None:
+    def record(name: str) -> None:
         if name.startswith(("documents/", "embeddings/")) and name.endswith(".parquet"):
             names.append(name)
 
-    def open_noted(self: Store, name: str) -> BinaryIO:
-        note(name)
+    def recording_open(self: Store, name: str) -> BinaryIO:
+        record(name)
         return opened(self, name)
 
-    def read_noted(self: Store, name: str) -> bytes:
-        note(name)
+    def recording_read(self: Store, name: str) -> bytes:
+        record(name)
         return read(self, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "open", open_noted)
-        patch.setattr(Store, "read_bytes", read_noted)
+        patch.setattr(Store, "open", recording_open)
+        patch.setattr(Store, "read_bytes", recording_read)
         yield names
 
 
@@ -75,8 +75,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Pa
 
 
 @pytest.fixture
-def place(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the workspace; its corpus stays where it is."""
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace; its corpus is not copied."""
     shutil.copytree(finished / "ws", tmp_path / "ws", copy_function=shutil.copy2)
     return tmp_path / "ws"
 
@@ -91,61 +91,61 @@ def config_of(corpus: Path, workspace: Path) -> JobConfig:
 
 def embedded(corpus: Path, workspace: Path) -> list[str]:
     """Run up to the embedding; the shards that this opened."""
-    with opened_shards() as opened:
+    with record_opened_shards() as opened:
         run_job(config_of(corpus, workspace), Observer("quiet"), until="embed")
     return opened
 
 
-def test_a_run_that_finds_everything_opens_no_shard(finished: Path, place: Path) -> None:
-    before = latentscale.open(place).current
+def test_a_run_that_finds_everything_opens_no_shard(finished: Path, copied: Path) -> None:
+    before = latentscale.open(copied).current
     assert before is not None
-    assert len(shards(place, "documents")) == len(shards(place, "embeddings")) == SHARDS
-    with opened_shards() as opened:
+    assert len(shards(copied, "documents")) == len(shards(copied, "embeddings")) == SHARDS
+    with record_opened_shards() as opened:
         again = latentscale.run(
-            str(finished / "corpus"), out=place, progress="quiet", quality={"against": "section"}, **SETTINGS
+            str(finished / "corpus"), out=copied, progress="quiet", quality={"against": "section"}, **SETTINGS
         )
     assert opened == []
     assert again.id == before.id
 
 
-def test_another_map_of_the_same_documents_opens_none_before_it_is_computed(place: Path) -> None:
-    workspace = latentscale.open(place)
+def test_another_map_of_the_same_documents_reads_no_shard_before_computing(copied: Path) -> None:
+    workspace = latentscale.open(copied)
     current = workspace.current
     assert current is not None
-    with opened_shards() as opened:
+    with record_opened_shards() as opened:
         assert workspace.map(quality={"against": "section"}).id == current.id
     assert opened == []
 
 
-def test_tables_that_are_deleted_by_hand_are_written_again(finished: Path, place: Path) -> None:
-    shutil.rmtree(place / "receipts")
-    assert set(embedded(finished / "corpus", place)) == shards(place, "documents") | shards(place, "embeddings")
-    assert len(list((place / "receipts").rglob("*.parquet"))) == 2
-    assert embedded(finished / "corpus", place) == []
-    assert verify_workspace(Store(str(place))).faults == []
+def test_tables_that_are_deleted_by_hand_are_written_again(finished: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "receipts")
+    assert set(embedded(finished / "corpus", copied)) == shards(copied, "documents") | shards(copied, "embeddings")
+    assert len(list((copied / "receipts").rglob("*.parquet"))) == 2
+    assert embedded(finished / "corpus", copied) == []
+    assert verify_workspace(Store(str(copied))).faults == []
 
 
-def test_a_shard_that_is_deleted_by_hand_is_made_again_though_a_table_has_it(finished: Path, place: Path) -> None:
-    lost = min(shards(place, "embeddings"))
-    content = (place / lost).read_bytes()
-    (place / lost).unlink()
-    assert set(embedded(finished / "corpus", place)) == {f"documents/{lost.split('/', 2)[2]}"}
-    assert (place / lost).read_bytes() == content
+def test_a_shard_that_is_deleted_by_hand_is_made_again_though_a_table_has_it(finished: Path, copied: Path) -> None:
+    lost = min(shards(copied, "embeddings"))
+    content = (copied / lost).read_bytes()
+    (copied / lost).unlink()
+    assert set(embedded(finished / "corpus", copied)) == {f"documents/{lost.split('/', 2)[2]}"}
+    assert (copied / lost).read_bytes() == content
 
 
 def test_after_updates_the_shards_of_all_earlier_runs_stay_in_the_tables(
-    finished: Path, place: Path, tmp_path: Path, demo: pl.DataFrame
+    finished: Path, copied: Path, tmp_path: Path, demo: pl.DataFrame
 ) -> None:
     corpus = shutil.copytree(finished / "corpus", tmp_path / "corpus", copy_function=shutil.copy2)
-    moved(place, finished / "corpus", corpus)
+    moved(copied, finished / "corpus", corpus)
     for night in range(2):
         demo.filter(pl.col("section") == "x11")[20 * night : 20 * night + 20].write_parquet(
             corpus / f"n{night}.parquet"
         )
-        latentscale.open(place).update(progress="quiet")
-    store = Store(str(place))
+        latentscale.open(copied).update(progress="quiet")
+    store = Store(str(copied))
     for folder, kind in (("documents", ShardReceipt), ("embeddings", EmbedReceipt)):
-        made = shards(place, folder)
+        made = shards(copied, folder)
         assert len(made) > SHARDS
         (group,) = {folder if folder == "documents" else name.split("/")[1] for name in made}
         known = set(read_receipts(store, group, kind)[0].keys.to_pylist())

@@ -1,4 +1,4 @@
-"""A file that comes back, when the documents of another one have the identities of its rows."""
+"""A file that returns after documents of another file took the identities of its rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from latentscale.storage import identity
 from latentscale.upkeep.verify import verify_workspace
 
 
-def returned(root: Path, documents: pl.DataFrame, *, viewer: bool = True) -> latentscale.Workspace:
-    """A map whose second file was rewritten in another order under another name, and then came back beside it."""
+def map_with_returned_file(root: Path, documents: pl.DataFrame, *, viewer: bool = True) -> latentscale.Workspace:
+    """A map whose second file was replaced by its rows in another order under another name, and then returned."""
     corpus = root / "corpus"
     corpus.mkdir()
     documents[:200].write_parquet(corpus / "a.parquet")
@@ -43,12 +43,12 @@ def points(workspace: latentscale.Workspace) -> pl.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def each_file_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_unit_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "TINY_BYTES", 0)
 
 
-def test_every_document_has_a_row_id_of_its_own(tmp_path: Path, demo: pl.DataFrame) -> None:
-    workspace = returned(tmp_path, demo.sort("package").head(300))
+def test_every_document_has_its_own_row_id(tmp_path: Path, demo: pl.DataFrame) -> None:
+    workspace = map_with_returned_file(tmp_path, demo.sort("package").head(300))
     shown = points(workspace)
     assert shown["row_id"].n_unique() == len(shown) == 400
     assert verify_workspace(workspace.store).faults == []
@@ -65,7 +65,7 @@ def test_a_map_of_an_earlier_version_that_shares_them_is_refused_and_refitted(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identity, "_without_clashes", lambda found, shards: found)
         # With a page, versions that could leave it failed here.
-        workspace = returned(tmp_path, demo.sort("package").head(300), viewer=False)
+        workspace = map_with_returned_file(tmp_path, demo.sort("package").head(300), viewer=False)
     assert points(workspace)["row_id"].n_unique() == 300
     faults = verify_workspace(workspace.store).faults
     assert any("gives two documents the row_id 200" in fault.problem and "--refit" in fault.next for fault in faults)

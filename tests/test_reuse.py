@@ -1,4 +1,4 @@
-"""An embedder that does not give the same bits twice: a document that nobody altered keeps its vector and its place."""
+"""With an embedder that is not deterministic, unchanged documents keep their vectors and positions."""
 
 from __future__ import annotations
 
@@ -65,31 +65,31 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, demo: pl.DataFrame, log: Path) -> Path:
-    """Two small files that are read as one group, and their map."""
+def folder(tmp_path: Path, demo: pl.DataFrame, log: Path) -> Path:
+    """Two small files that are read as one group."""
     (tmp_path / "corpus").mkdir()
     demo[:200].write_ndjson(tmp_path / "corpus" / "a.jsonl")
     demo[200:400].write_ndjson(tmp_path / "corpus" / "b.jsonl")
     return tmp_path
 
 
-def counted(log: Path) -> int:
+def embedded_count(log: Path) -> int:
     count = sum(map(int, log.read_text().split())) if log.exists() else 0
     log.write_text("")
     return count
 
 
 @pytest.mark.parametrize("id_column", [None, "package"])
-def test_none_of_400_documents_is_placed_or_embedded_again(place: Path, log: Path, id_column: str | None) -> None:
-    made = latentscale.run(str(place / "corpus"), out=place / "ws", text="text", id=id_column, **SETTINGS)
+def test_none_of_400_documents_is_placed_or_embedded_again(folder: Path, log: Path, id_column: str | None) -> None:
+    made = latentscale.run(str(folder / "corpus"), out=folder / "ws", text="text", id=id_column, **SETTINGS)
     before = made.points().collect().sort("row_id")
-    assert counted(log) == 400
+    assert embedded_count(log) == 400
     # The group of small files is another one now, and is read again from beginning to end.
-    (place / "corpus" / "a.jsonl").rename(place / "corpus" / "c.jsonl")
-    ws = latentscale.open(place / "ws")
+    (folder / "corpus" / "a.jsonl").rename(folder / "corpus" / "c.jsonl")
+    ws = latentscale.open(folder / "ws")
     grown = ws.update()
     after = grown.points().collect().sort("row_id")
-    assert counted(log) == 0
+    assert embedded_count(log) == 0
     same = [
         "row_id",
         "x",
@@ -106,24 +106,24 @@ def test_none_of_400_documents_is_placed_or_embedded_again(place: Path, log: Pat
     assert len(read_table(ws.store, placement, "reused")) == 400
 
 
-def test_only_what_was_altered_is_embedded_and_placed(place: Path, log: Path, demo: pl.DataFrame) -> None:
-    latentscale.run(str(place / "corpus"), out=place / "ws", text="text", id="package", **SETTINGS)
-    counted(log)
+def test_only_changed_documents_are_embedded_and_placed(folder: Path, log: Path, demo: pl.DataFrame) -> None:
+    latentscale.run(str(folder / "corpus"), out=folder / "ws", text="text", id="package", **SETTINGS)
+    embedded_count(log)
     changed = demo[:200].with_columns(
         text=pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("a game of chess on the board")).otherwise("text")
     )
-    changed.write_ndjson(place / "corpus" / "a.jsonl")
-    ws = latentscale.open(place / "ws")
+    changed.write_ndjson(folder / "corpus" / "a.jsonl")
+    ws = latentscale.open(folder / "ws")
     ws.update()
     # The three have one text, and each different text is embedded once.
-    assert counted(log) == 1
+    assert embedded_count(log) == 1
     placement = next(record for record in ws.artifacts if record.kind == "placement")
     assert placement.counts["documents"] == 3
 
 
-def test_reused_vectors_are_the_stored_ones_to_the_bit(place: Path, log: Path) -> None:
-    first = latentscale.run(str(place / "corpus"), out=place / "ws", text="text", id="package", **SETTINGS)
-    ws = latentscale.open(place / "ws")
+def test_reused_vectors_are_the_stored_ones_to_the_bit(folder: Path, log: Path) -> None:
+    first = latentscale.run(str(folder / "corpus"), out=folder / "ws", text="text", id="package", **SETTINGS)
+    ws = latentscale.open(folder / "ws")
 
     def vectors(made: latentscale.Map) -> dict[int, bytes]:
         request = made.record.request
@@ -131,22 +131,22 @@ def test_reused_vectors_are_the_stored_ones_to_the_bit(place: Path, log: Path) -
         return {int(row): np.asarray(vector).tobytes() for row, vector in zip(found.row_ids, found.matrix, strict=True)}
 
     before = vectors(first)
-    (place / "corpus" / "b.jsonl").rename(place / "corpus" / "0.jsonl")
+    (folder / "corpus" / "b.jsonl").rename(folder / "corpus" / "0.jsonl")
     assert vectors(ws.update()) == before
 
 
-def test_a_placement_goes_by_the_text_where_the_vectors_were_made_again(place: Path, log: Path) -> None:
-    first = latentscale.run(str(place / "corpus"), out=place / "ws", text="text", id="package", **SETTINGS)
+def test_a_placement_goes_by_the_text_where_the_vectors_were_made_again(folder: Path, log: Path) -> None:
+    first = latentscale.run(str(folder / "corpus"), out=folder / "ws", text="text", id="package", **SETTINGS)
     before = first.points().collect().sort("row_id")
-    (place / "corpus" / "a.jsonl").rename(place / "corpus" / "c.jsonl")
+    (folder / "corpus" / "a.jsonl").rename(folder / "corpus" / "c.jsonl")
     # Somebody embeds the renamed corpus in full before the update comes.
-    ws = latentscale.open(place / "ws")
+    ws = latentscale.open(folder / "ws")
     import shutil
 
-    shutil.copytree(place / "ws", place / "other")
-    (place / "other" / "HEAD.json").unlink()
-    latentscale.run(str(place / "corpus"), out=place / "other", text="text", id="package", **SETTINGS)
-    shutil.copytree(place / "other" / "embeddings", place / "ws" / "embeddings", dirs_exist_ok=True)
+    shutil.copytree(folder / "ws", folder / "other")
+    (folder / "other" / "HEAD.json").unlink()
+    latentscale.run(str(folder / "corpus"), out=folder / "other", text="text", id="package", **SETTINGS)
+    shutil.copytree(folder / "other" / "embeddings", folder / "ws" / "embeddings", dirs_exist_ok=True)
     after = ws.update().points().collect().sort("row_id")
     same = ["row_id", "x", "y", "cluster"]
     assert before.select(same).equals(after.select(same))

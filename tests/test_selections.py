@@ -1,4 +1,4 @@
-"""Documents that are left out, or taken alone: they stay out in updates, and everything else stays what it was."""
+"""Excluded and selected documents: updates keep to the selection, and everything else is unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def packages(made: ls.Map) -> dict[str, int]:
     return dict(zip(points["package"], points["row_id"], strict=True))
 
 
-def test_what_is_excluded_leaves_the_map_and_stays_out_whatever_happens_to_its_file(
+def test_excluded_documents_leave_the_map_and_stay_out_when_their_file_changes(
     corpus: Path, identity: str | None, demo: pl.DataFrame
 ) -> None:
     before = packages(run(corpus, identity))

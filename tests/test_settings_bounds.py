@@ -1,4 +1,4 @@
-"""Each number among the settings has bounds, and the values within them are computed with no warning."""
+"""Every numeric setting has bounds, and values within them compute without warnings."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_number_has_bounds(path: str) -> None:
 
 @pytest.mark.parametrize("setting", ["project.learning_rate", "update.drift.cluster_growth", "storage.budget"])
 @pytest.mark.parametrize("value", ["nan", "inf", "1e30", "-1"])
-def test_what_is_no_quantity_is_refused(setting: str, value: str) -> None:
+def test_invalid_quantities_are_refused(setting: str, value: str) -> None:
     values = {**LEAST}
     apply_overrides(values, [f"{setting}={value}"])
     with pytest.raises(ConfigError, match=setting if not setting.startswith("storage") else "budget"):
@@ -75,7 +75,7 @@ def test_what_is_no_quantity_is_refused(setting: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["project", "cluster", "label"])
-def test_seeds_are_what_random_generators_take(group: str) -> None:
+def test_seeds_are_limited_to_those_of_random_generators(group: str) -> None:
     for bad in (-1, 2**32):
         with pytest.raises(ConfigError, match=f"{group}.seed"):
             parse_job({**LEAST, group: {"seed": bad}}, where="")
@@ -170,7 +170,7 @@ def test_an_alias_may_be_altered_by_a_key_of_its_own(tmp_path: Path) -> None:
         ("engine.resources=4", "is a mapping", "{name: value}"),
     ],
 )
-def test_what_a_list_or_a_mapping_looks_like_is_said(override: str, said: str, hint: str) -> None:
+def test_errors_show_the_form_of_a_list_or_mapping(override: str, said: str, hint: str) -> None:
     values: dict[str, Any] = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
     apply_overrides(values, [override])
     with pytest.raises(ConfigError, match=said) as refused:
@@ -209,7 +209,7 @@ def test_a_message_repeats_only_the_beginning_of_a_value() -> None:
 
 
 @pytest.mark.parametrize("value", ["secret", "secret\udce9"])
-def test_what_may_be_a_secret_is_never_repeated(value: str) -> None:
+def test_possible_secrets_are_never_repeated(value: str) -> None:
     for settings in ({"storage": {"key_variable": [value]}}, {"engine": {"pass_environment": value}}):
         with pytest.raises(ConfigError) as refused:
             parse_job({**LEAST, **settings}, where="")

@@ -1,4 +1,4 @@
-"""The documents that the page lists as similar to one: those whose vectors are nearest, after updates too."""
+"""Similar documents on the page are those with the nearest vectors, also after updates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from latentscale.errors import ShapeError
 from latentscale.stages.publish.page import generations
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import load_vectors
-from latentscale.viewer.similar import Back, Similar
-from latentscale.viewer.similar_files import BACK_ROWS, LEAST_ROWS, similar_section
+from latentscale.viewer.similar import ReverseNeighbors, Similar
+from latentscale.viewer.similar_files import LEAST_ROWS, REVERSE_ROWS, similar_section
 
 SETTINGS = {"ingest": {"shard_rows": 200}, "cluster": {"min_cluster_size": 15}}
 WANTED = 15
@@ -106,7 +106,7 @@ def check(workspace: latentscale.Workspace, *, every: int) -> tuple[float, list[
     return found / wanted, counts
 
 
-def test_what_is_like_a_document_stays_true_while_the_map_grows(tmp_path: Path, demo: pl.DataFrame) -> None:
+def test_similar_documents_stay_correct_while_the_map_grows(tmp_path: Path, demo: pl.DataFrame) -> None:
     sections = ["games", "perl", "science", "mail", "fonts", "electronics"]
     documents = demo.filter(pl.col("section").is_in(sections)).sort("package").sample(1_000, seed=1, shuffle=True)
     corpus = tmp_path / "corpus"
@@ -133,18 +133,18 @@ def test_what_is_like_a_document_stays_true_while_the_map_grows(tmp_path: Path, 
     assert counts == [830, 100, 70]
 
 
-def test_lists_are_cut_into_files_that_a_position_leads_to(tmp_path: Path) -> None:
+def test_lists_of_similar_documents_are_found_by_position(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     n, k, p = 1_300, 4, 20_000
     positions = random.permutation(n).astype(np.int64)
     places, scores = random.integers(0, n, (n, k)), np.sort(random.random((n, k)).astype(np.float32))[:, ::-1]
-    back = Back(
-        of=random.integers(1, 3, p).astype(np.uint8),
-        places=random.integers(0, 50_000, p),
+    back = ReverseNeighbors(
+        generation=random.integers(1, 3, p).astype(np.uint8),
+        positions=random.integers(0, 50_000, p),
         rows=random.integers(0, n, p),
         similarity=random.random(p).astype(np.float32),
     )
-    similar = Similar(places=places, similarity=scores, earlier=["map-a", "map-b"], back=back)
+    similar = Similar(neighbors=places, similarity=scores, earlier=["map-a", "map-b"], reverse=back)
     similar.check(n)
     files: dict[str, bytes] = {}
     entry = similar_section(similar, positions).write(None, files.__setitem__)  # pyright: ignore[reportArgumentType]
@@ -155,14 +155,14 @@ def test_lists_are_cut_into_files_that_a_position_leads_to(tmp_path: Path) -> No
         lists = read[f"lists/{positions[row] // LEAST_ROWS}.parquet"].slice(positions[row] % LEAST_ROWS * k, k)
         assert lists["place"].to_pylist() == positions[places[row]].tolist()
         assert np.abs(lists["similarity"].to_numpy() / 255 - scores[row]).max() <= 0.5 / 255 + 1e-6
-    pairs = [read[f"back/{file}.parquet"] for file in range(-(-p // BACK_ROWS))]
+    pairs = [read[f"back/{file}.parquet"] for file in range(-(-p // REVERSE_ROWS))]
     keys = np.concatenate([np.column_stack([t["of"].to_numpy(), t["place"].to_numpy()]) for t in pairs])
     assert (np.diff(keys[:, 0].astype(np.int64) << 32 | keys[:, 1]) >= 0).all()
-    assert entry["back"] == {"rows": BACK_ROWS, "first": [keys[i].tolist() for i in range(0, p, BACK_ROWS)]}
+    assert entry["back"] == {"rows": REVERSE_ROWS, "first": [keys[i].tolist() for i in range(0, p, REVERSE_ROWS)]}
     assert sorted(np.concatenate([t["like"].to_numpy() for t in pairs])) == sorted(positions[back.rows])
 
 
 @pytest.mark.parametrize("places", [np.full((3, 2), 3), np.full((3, 2), -1), np.zeros((2, 2))])
-def test_neighbours_that_are_none_are_refused(places: np.ndarray) -> None:
+def test_neighbours_out_of_range_are_refused(places: np.ndarray) -> None:
     with pytest.raises(ShapeError):
-        Similar(places=places.astype(np.int64), similarity=np.zeros((3, 2), np.float32)).check(3)
+        Similar(neighbors=places.astype(np.int64), similarity=np.zeros((3, 2), np.float32)).check(3)

@@ -1,4 +1,4 @@
-"""A map's page as one HTML file: everything of it inside, nothing asked of anybody, and a bound that is said."""
+"""A map's page as one HTML file: self-contained, without requests, with a documented size limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentscale.viewer.page import single_page
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> latentscale.Map:
+def exported_map(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> latentscale.Map:
     out = tmp_path_factory.mktemp("single") / "ws"
     settings = {"cluster": {"min_cluster_size": 15}, "publish": {"title": "A <b>map</b>"}}
     return latentscale.run(str(small_corpus), out=out, progress="quiet", **settings)
@@ -34,11 +34,11 @@ def parts(text: str) -> tuple[str, dict[str, bytes], str]:
     return policy[1], {k: base64.b64decode(v) for k, v in json.loads(files[1]).items()}, script[1]
 
 
-def test_the_file_holds_what_the_page_reads_and_a_policy_that_forbids_the_rest(
-    one: latentscale.Map, tmp_path: Path
+def test_a_single_file_page_contains_its_data_and_a_strict_policy(
+    exported_map: latentscale.Map, tmp_path: Path
 ) -> None:
-    written = one.export(tmp_path / "map.html")
-    folder = one.export(tmp_path / "folder")
+    written = exported_map.export(tmp_path / "map.html")
+    folder = exported_map.export(tmp_path / "folder")
     policy, files, script = parts(written.read_text(encoding="utf-8"))
     top = folder.parents[1]
     beside = {p.relative_to(top).as_posix(): p.read_bytes() for p in top.rglob("*") if p.is_file()}
@@ -57,20 +57,20 @@ def test_the_file_holds_what_the_page_reads_and_a_policy_that_forbids_the_rest(
 
 
 def test_a_map_that_is_too_large_is_refused_before_anything_is_written(
-    one: latentscale.Map, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported_map: latentscale.Map, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "SINGLE_PAGE_DOCUMENTS", 599)
     with pytest.raises(RequestError, match=r"600 documents, and a page in one file holds at most 599"):
-        one.export(tmp_path / "map.html", what="page")
+        exported_map.export(tmp_path / "map.html", what="page")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_html_file_is_a_page_and_nothing_else(one: latentscale.Map, tmp_path: Path) -> None:
+def test_an_html_file_is_a_page_and_nothing_else(exported_map: latentscale.Map, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.html is not written"):
-        one.export(tmp_path / "points.html", what="points")
+        exported_map.export(tmp_path / "points.html", what="points")
 
 
-def test_no_file_can_end_the_script_that_holds_it() -> None:
+def test_no_embedded_file_can_end_its_script_element() -> None:
     page = b"".join(single_page("t", {"viewer/</script><b>": b"</script>"})).decode()
     _, files, _ = parts(page)
     assert files == {"viewer/</script><b>": b"</script>"}

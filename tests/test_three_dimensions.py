@@ -1,4 +1,4 @@
-"""A map of three dimensions: the flat map with a height, through run, update, verify, the tables and the page."""
+"""Three-dimensional maps, the 2-D map with a height, in run, update, verify, the tables and the page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def points(one: latentscale.Map) -> pl.DataFrame:
     return one.points().collect().sort("row_id")
 
 
-def test_the_height_stands_on_the_flat_map_which_stays_as_it_was(spatial: tuple[Path, list[latentscale.Map]]) -> None:
+def test_a_height_is_added_to_the_unchanged_2d_map(spatial: tuple[Path, list[latentscale.Map]]) -> None:
     flat, high = spatial[1][:2]
     before, after = points(flat), points(high)
     assert "z" not in before.columns
@@ -74,7 +74,7 @@ def test_the_height_stands_on_the_flat_map_which_stays_as_it_was(spatial: tuple[
         assert z == pytest.approx(piece["z"].median(), abs=1e-5)
 
 
-def test_updates_give_heights_and_move_nothing(spatial: tuple[Path, list[latentscale.Map]]) -> None:
+def test_updates_add_heights_and_move_no_points(spatial: tuple[Path, list[latentscale.Map]]) -> None:
     root, (_, high, *grown) = spatial
     before = points(high)
     for one, documents in zip(grown, (620, 700), strict=True):
@@ -137,7 +137,7 @@ def test_heights_and_the_layout_below_them_are_dropped_together(
     assert high["projection"] not in kept
 
 
-def test_ranks_of_density_are_even_and_those_of_the_whole_map() -> None:
+def test_density_ranks_are_uniform_over_the_whole_map() -> None:
     space = np.random.default_rng(0).normal(size=(4_096, 3)).astype(np.float32)
     whole = Height.of(space)
     assert np.bincount(whole.rank >> 6).tolist() == [1024] * 4

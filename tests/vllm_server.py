@@ -1,4 +1,4 @@
-"""A server of vLLM on loopback, as ``vllm serve`` starts it, on processors."""
+"""A vLLM server on loopback, as started by ``vllm serve``, on CPUs."""
 
 from __future__ import annotations
 

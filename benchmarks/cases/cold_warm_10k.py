@@ -1,4 +1,4 @@
-"""No compile wait: 10,000 documents to the page in fresh processes, beside umap-learn, pynndescent and hdbscan."""
+"""Compilation time: 10,000 documents to the page in fresh processes, compared with umap-learn, pynndescent, hdbscan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYOUT_STAGES = ("neighbors", "project", "layout", "cluster")
 
 
 def run(context: Context) -> Result:
-    """A run with an empty cache of compiled code, runs after it, and the libraries by hand, twice."""
+    """Measure a run with an empty cache of compiled code, later runs, and the libraries by hand, twice."""
     corpus = corpora.sample(context, 2_000 if context.quick else DOCUMENTS)
     folder = context.emptied("cold_warm")
     usages = [
@@ -26,7 +26,7 @@ def run(context: Context) -> Result:
     cold, warm = usages[0], _median(usages[1:])
     vectors = folder / "vectors.npy"
     fresh(byhand.save_vectors, workspace=folder / f"workspace-{WARM_RUNS}", path=vectors)
-    # Twice: whatever the libraries keep between processes is there the second time.
+    # Twice: the second process has the caches that the libraries keep.
     hand = [fresh(byhand.layouts_and_clusters, vectors=vectors) for _ in range(2)]
     ours = [workspaces.record(folder / f"workspace-{WARM_RUNS}", stage)["cost"] for stage in LAYOUT_STAGES]
     steps = hand[1][1]["steps"]

@@ -1,4 +1,4 @@
-"""Near duplicates of a map from its stored graph, beside SemHash on the same vectors, and beside all pairs."""
+"""Near duplicates of a map from its stored graph, compared with SemHash on the same vectors and with all pairs."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ FIGURES = ("cpu_s", "wall_s", "peak_mb", "kept", "pairs_left", "dropped_for_noth
 
 
 def run(context: Context) -> Result:
-    """A map of the corpus, then each method on its vectors in a process of its own, judged by all pairs."""
-    corpus = corpora.sample(context, 5_000) if context.quick else corpora.whole(context)
+    """Make a map, then run each method on its vectors in a fresh process; evaluated by all pairs."""
+    corpus = corpora.sample(context, 5_000) if context.quick else corpora.full_corpus(context)
     folder = context.emptied("duplicates")
     workspace = folder / "workspace"
     workspaces.run_corpus(corpus, workspace, "--set", "publish.viewer=false", compiled=context.compiled)
     fresh(write_inputs, workspace=workspace, folder=folder)
     graph = workspaces.record(workspace, "neighbors")
     rows: list[dict[str, Any]] = []
-    found: dict[tuple[str, float], dict[str, Any]] = {}
+    results: dict[tuple[str, float], dict[str, Any]] = {}
     pairs: dict[float, int] = {}
     for threshold in THRESHOLDS:
-        made: dict[str, tuple[Usage, dict[str, Any]]] = {
+        outputs: dict[str, tuple[Usage, dict[str, Any]]] = {
             ALL: fresh(all_pairs, folder=folder, threshold=threshold),
             OURS: fresh(ours, workspace=workspace, folder=folder, threshold=threshold),
         }
-        pairs[threshold] = made[ALL][1]["pairs"]
+        pairs[threshold] = outputs[ALL][1]["pairs"]
         if context.semhash_python:
-            usage, said = run_command([context.semhash_python, "-c", SEMHASH_SCRIPT, str(folder), str(threshold)])
-            made[SEMHASH] = usage, json.loads(said.splitlines()[-1])
-        for name, (usage, facts) in made.items():
-            _, judged = fresh(judge, folder=folder, kept=facts["file"])
-            row = {"peak_mb": usage.peak_mb, **facts, **judged}
-            found[name, threshold] = row
+            usage, stdout = run_command([context.semhash_python, "-c", SEMHASH_SCRIPT, str(folder), str(threshold)])
+            outputs[SEMHASH] = usage, json.loads(stdout.splitlines()[-1])
+        for name, (usage, facts) in outputs.items():
+            _, evaluation = fresh(judge, folder=folder, kept=facts["file"])
+            row = {"peak_mb": usage.peak_mb, **facts, **evaluation}
+            results[name, threshold] = row
             rows.append({"what": name, "threshold": threshold, **{figure: row[figure] for figure in FIGURES}})
     targets: list[Target] = []
     for threshold in THRESHOLDS:
-        mine = found[OURS, threshold]
-        part = 100 * mine["pairs_left"] / max(pairs[threshold], 1)
-        targets.append(Target(what=f"{threshold:g}: pairs left, of all pairs", value=part, limit=0.1, unit="%"))
-        other = found.get((SEMHASH, threshold))
-        if other is not None:
-            beside = mine["cpu_s"] / other["cpu_s"]
-            targets.append(Target(what=f"{threshold:g}: CPU-seconds of SemHash's", value=beside, limit=1))
-            left = mine["pairs_left"] / max(other["pairs_left"], 1)
-            targets.append(Target(what=f"{threshold:g}: pairs left, of SemHash's", value=left, limit=1))
+        our_row = results[OURS, threshold]
+        percent_left = 100 * our_row["pairs_left"] / max(pairs[threshold], 1)
+        targets.append(Target(what=f"{threshold:g}: pairs left, of all pairs", value=percent_left, limit=0.1, unit="%"))
+        semhash_row = results.get((SEMHASH, threshold))
+        if semhash_row is not None:
+            cpu_ratio = our_row["cpu_s"] / semhash_row["cpu_s"]
+            targets.append(Target(what=f"{threshold:g}: CPU-seconds of SemHash's", value=cpu_ratio, limit=1))
+            pairs_ratio = our_row["pairs_left"] / max(semhash_row["pairs_left"], 1)
+            targets.append(Target(what=f"{threshold:g}: pairs left, of SemHash's", value=pairs_ratio, limit=1))
     return Result(
         title="Duplicates of a map from its stored neighbour graph, beside SemHash and all pairs on the same vectors.",
         parameters=corpus.facts()
@@ -94,21 +94,21 @@ def write_inputs(workspace: str, folder: str) -> dict[str, Any]:
 
 
 def ours(workspace: str, folder: str, threshold: float) -> dict[str, Any]:
-    """Find the duplicates of the map as the SDK does."""
+    """Find the duplicates of the map by the SDK."""
     import numpy as np
 
     import latentscale
 
     documents = latentscale.open(workspace).the_map()
     cpu, wall = own_cpu_seconds(), time.perf_counter()
-    found = documents.duplicates(threshold)
+    result = documents.duplicates(threshold)
     cost = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
-    np.save(Path(folder, "ours.npy"), found.kept)
-    return cost | {"file": "ours.npy", "kept": len(found.kept)}
+    np.save(Path(folder, "ours.npy"), result.kept)
+    return cost | {"file": "ours.npy", "kept": len(result.kept)}
 
 
 def all_pairs(folder: str, threshold: float) -> dict[str, Any]:
-    """Compare all documents with each other, and keep each that is like none that was kept before it."""
+    """Compare all pairs of documents; keep each document that is similar to no kept one before it."""
     import numpy as np
 
     matrix = np.load(Path(folder, "vectors.npy"))
@@ -120,16 +120,16 @@ def all_pairs(folder: str, threshold: float) -> dict[str, Any]:
         later = column > row
         first.append(row[later] + start)
         second.append(column[later] + start)
-    one, other = np.concatenate(first), np.concatenate(second)
-    begins = np.searchsorted(one, np.arange(len(matrix) + 1))
+    first_of_pair, second_of_pair = np.concatenate(first), np.concatenate(second)
+    starts = np.searchsorted(first_of_pair, np.arange(len(matrix) + 1))
     kept = np.ones(len(matrix), dtype=bool)
     for document in range(len(matrix)):
         if kept[document]:
-            kept[other[begins[document] : begins[document + 1]]] = False
+            kept[second_of_pair[starts[document] : starts[document + 1]]] = False
     cost = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
-    np.save(Path(folder, "pairs.npy"), np.stack([one, other]))
+    np.save(Path(folder, "pairs.npy"), np.stack([first_of_pair, second_of_pair]))
     np.save(Path(folder, "all.npy"), np.flatnonzero(kept))
-    return cost | {"file": "all.npy", "kept": int(kept.sum()), "pairs": len(one)}
+    return cost | {"file": "all.npy", "kept": int(kept.sum()), "pairs": len(first_of_pair)}
 
 
 SEMHASH_SCRIPT = """
@@ -154,13 +154,13 @@ print(json.dumps(cost | {"file": "semhash.npy", "kept": len(selected)}))
 
 
 def judge(folder: str, kept: str) -> dict[str, Any]:
-    """What a choice left of the pairs, and what it dropped that is in no pair with a kept document."""
+    """Count pairs that are both kept, and dropped documents that are in no pair with a kept one."""
     import numpy as np
 
-    one, other = np.load(Path(folder, "pairs.npy"))
-    chosen = np.zeros(len(np.load(Path(folder, "vectors.npy"), mmap_mode="r")), dtype=bool)
-    chosen[np.load(Path(folder, kept))] = True
-    covered = chosen.copy()
-    covered[one[chosen[other]]] = True
-    covered[other[chosen[one]]] = True
-    return {"pairs_left": int((chosen[one] & chosen[other]).sum()), "dropped_for_nothing": int((~covered).sum())}
+    first, second = np.load(Path(folder, "pairs.npy"))
+    is_kept = np.zeros(len(np.load(Path(folder, "vectors.npy"), mmap_mode="r")), dtype=bool)
+    is_kept[np.load(Path(folder, kept))] = True
+    covered = is_kept.copy()
+    covered[first[is_kept[second]]] = True
+    covered[second[is_kept[first]]] = True
+    return {"pairs_left": int((is_kept[first] & is_kept[second]).sum()), "dropped_for_nothing": int((~covered).sum())}

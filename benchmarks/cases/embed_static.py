@@ -1,4 +1,4 @@
-"""The embed stage beside bare model2vec."""
+"""The embed stage compared with bare model2vec."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ SLOW_ROWS = 300
 
 
 def run(context: Context) -> Result:
-    """Take turns, so that a busy moment of the machine hits all alike; medians of the repeats."""
-    corpus = corpora.whole(context)
+    """Alternate the variants, so that load of the machine affects all alike; use medians of the repeats."""
+    corpus = corpora.full_corpus(context)
     workspace = context.emptied("embed") / "workspace"
     workspaces.run_corpus(corpus, workspace, compiled=context.compiled, verb="ingest")
-    parts = {
+    variants = {
         "stage: parquet in, parquet out (EmbedWorker)": stage,
         "model2vec alone: list of texts in, matrix out": bare,
         "model2vec with plain pyarrow read and write": bare_with_files,
     }
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for _ in range(1 if context.quick else REPEATS):
-        for name, part in parts.items():
-            usage, facts = fresh(part, workspace=workspace, compiled=context.compiled)
-            found[name].append(facts | {"peak_mb": usage.peak_mb})
-    names = list(parts)
-    rows = [_median(name, found[name]) for name in names]
+        for name, function in variants.items():
+            usage, facts = fresh(function, workspace=workspace, compiled=context.compiled)
+            runs[name].append(facts | {"peak_mb": usage.peak_mb})
+    names = list(variants)
+    rows = [_median(name, runs[name]) for name in names]
     ours, alone, files = (row["rows_per_cpu_s"] for row in rows)
     for row in rows:
         row["ratio_to_model2vec"] = row["rows_per_cpu_s"] / alone
@@ -40,7 +40,7 @@ def run(context: Context) -> Result:
         rows.append(_minilm(context, alone))
     return Result(
         title="Static embedding through the whole stage, beside bare model2vec with the same model and the same rows.",
-        parameters=corpus.facts() | {"shards": found[names[0]][0]["shards"], "repeats": len(found[names[0]])},
+        parameters=corpus.facts() | {"shards": runs[names[0]][0]["shards"], "repeats": len(runs[names[0]])},
         rows=rows,
         targets=[
             Target(what="stage, rows per CPU-second, of model2vec alone", value=ours / alone, limit=1.7, at_least=True),
@@ -72,7 +72,7 @@ def _median(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def stage(workspace: str) -> dict[str, Any]:
-    """Embed all shards of the workspace with the stage's worker, and remove the vectors again."""
+    """Embed all shards of the workspace with the stage's worker, and delete the vectors."""
     import shutil
 
     import latentscale
@@ -81,14 +81,12 @@ def stage(workspace: str) -> dict[str, Any]:
     from latentscale.stages import embed
     from latentscale.storage.vectors import EMBEDDINGS
 
-    opened = latentscale.open(workspace)
-    snapshot = opened.snapshot
+    ws = latentscale.open(workspace)
+    snapshot = ws.snapshot
     shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
-    job = parse_job(opened.settings(of_last_run=True), where="the benchmark")
+    job = parse_job(ws.settings(of_last_run=True), where="the benchmark")
     spec = embedder_spec(job.embed)
-    worker = embed.EmbedWorker(
-        opened.store, spec, embed.STAGE.request(spec, job, text_column=opened.record.text_column)
-    )
+    worker = embed.EmbedWorker(ws.store, spec, embed.STAGE.request(spec, job, text_column=ws.record.text_column))
     cpu, wall = own_cpu_seconds(), time.perf_counter()
     rows = sum(worker(shard).rows for shard in snapshot.shards)
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
@@ -97,16 +95,16 @@ def stage(workspace: str) -> dict[str, Any]:
 
 
 def bare(workspace: str) -> dict[str, Any]:
-    """``StaticModel.encode`` on the texts of all shards."""
+    """Run ``StaticModel.encode`` on the texts of all shards."""
     import pyarrow.parquet as pq
     from model2vec import StaticModel
 
     import latentscale
     from latentscale.models import static_model_path
 
-    opened = latentscale.open(workspace)
-    column = opened.record.text_column
-    files = [Path(workspace, shard.name) for shard in opened.snapshot.shards]
+    ws = latentscale.open(workspace)
+    column = ws.record.text_column
+    files = [Path(workspace, shard.name) for shard in ws.snapshot.shards]
     texts = [text for file in files for text in pq.read_table(file, columns=[column])[column].to_pylist()]
     model = StaticModel.from_pretrained(static_model_path())
     cpu, wall = own_cpu_seconds(), time.perf_counter()
@@ -115,7 +113,7 @@ def bare(workspace: str) -> dict[str, Any]:
 
 
 def bare_with_files(workspace: str) -> dict[str, Any]:
-    """The loop that a person writes: read a file, encode, write float16 vectors to a file."""
+    """Run a loop as written by hand: read a file, encode, write float16 vectors to a file."""
     import tempfile
 
     import numpy as np
@@ -126,9 +124,9 @@ def bare_with_files(workspace: str) -> dict[str, Any]:
     import latentscale
     from latentscale.models import static_model_path
 
-    opened = latentscale.open(workspace)
-    column = opened.record.text_column
-    files = [Path(workspace, shard.name) for shard in opened.snapshot.shards]
+    ws = latentscale.open(workspace)
+    column = ws.record.text_column
+    files = [Path(workspace, shard.name) for shard in ws.snapshot.shards]
     model = StaticModel.from_pretrained(static_model_path())
     rows = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +140,7 @@ def bare_with_files(workspace: str) -> dict[str, Any]:
         return {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall, "rows": rows}
 
 
-# -------------------------------------------------------------------------------- in another interpreter, if it is here
+# -------------------------------------------------------------------------------- in another interpreter, if available
 
 MINILM = """
 import importlib.resources, json, resource, sys, time
@@ -165,8 +163,8 @@ def _minilm(context: Context, alone: float) -> dict[str, Any]:
     corpus = corpora.sample(context, SLOW_ROWS)
     texts = context.folder("corpora") / "slow.json"
     fresh(write_texts, source=corpus.path, column=corpus.text, path=texts)
-    usage, said = run_command([str(context.minilm_python), "-c", MINILM, str(texts)])
-    facts = json.loads(said.splitlines()[-1])
+    usage, stdout = run_command([str(context.minilm_python), "-c", MINILM, str(texts)])
+    facts = json.loads(stdout.splitlines()[-1])
     rate = facts["rows"] / facts["cpu_s"]
     return {
         "what": f"sentence-transformers, all-MiniLM-L6-v2 in float32 ({facts['rows']} rows)",

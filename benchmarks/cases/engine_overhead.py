@@ -1,4 +1,4 @@
-"""What the engines add to the worker calls that they make."""
+"""Overhead of the engines over the worker calls that they make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPEATS = 3
 WORKERS = 2
 SMALL_SHARDS = 256
 RAY_REPEATS = 2
-# On the machine of the first results, a shard of so many rows is ten seconds of embedding.
+# Rows of a shard that took ten seconds to embed on the machine of the first results.
 LARGE_SHARD_ROWS = 140_000
 LARGE_SHARDS = 4
 SLEEP = 10.0
@@ -31,27 +31,29 @@ SLEEPERS = 6
 
 
 def run(context: Context) -> Result:
-    """Local by accounting inside one run, and beside a bare loop; Ray beside two bare processes at once."""
+    """Measure the local engine inside one run and next to a bare loop, Ray next to two concurrent bare processes."""
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     folder = context.emptied("engine")
     for size in (16_384, SMALL_SHARDS):
         workspace = folder / f"shards-{size}"
         setting = f"ingest.shard_rows={size}"
         workspaces.run_corpus(corpus, workspace, "--set", setting, compiled=context.compiled, verb="ingest")
-        found = _local(workspace, 1 if context.quick else REPEATS)
-        rows += found
+        local_rows = _local(workspace, 1 if context.quick else REPEATS)
+        rows += local_rows
         if size != SMALL_SHARDS:
-            share = found[0]["added_cpu_percent"]
+            share = local_rows[0]["added_cpu_percent"]
             targets.append(Target(what="local engine and pipeline, beyond the calls", value=share, limit=3, unit="%"))
     seconds = 0.5 if context.quick else SLEEP
-    tiny = corpora.sample(context, 16 * SLEEPERS)
+    small_corpus = corpora.sample(context, 16 * SLEEPERS)
     workspace = folder / "tiny"
-    workspaces.run_corpus(tiny, workspace, "--set", "ingest.shard_rows=16", compiled=context.compiled, verb="ingest")
-    slept = fresh(ray_embed, workspace=workspace, notes=folder / "notes", sleep=seconds)[1]
-    slept["added_wall_percent"] = 100 * (slept["wall_s"] / (seconds * SLEEPERS / WORKERS) - 1)
-    rows.append({"what": f"ray, {SLEEPERS} shards of 16 rows that sleep {seconds} s first", **slept})
+    workspaces.run_corpus(
+        small_corpus, workspace, "--set", "ingest.shard_rows=16", compiled=context.compiled, verb="ingest"
+    )
+    sleeping = fresh(ray_embed, workspace=workspace, notes=folder / "notes", sleep=seconds)[1]
+    sleeping["added_wall_percent"] = 100 * (sleeping["wall_s"] / (seconds * SLEEPERS / WORKERS) - 1)
+    rows.append({"what": f"ray, {SLEEPERS} shards of 16 rows that sleep {seconds} s first", **sleeping})
     shard_rows, shards = (2_000, 4) if context.quick else (LARGE_SHARD_ROWS, LARGE_SHARDS)
     large = corpora.copies(context, shards * shard_rows, group_rows=shard_rows)
     workspace = folder / "large"
@@ -78,20 +80,20 @@ def run(context: Context) -> Result:
             unit="%",
         )
     )
-    pairs: list[dict[str, Any]] = []
-    rays: list[dict[str, Any]] = []
+    bare_runs: list[dict[str, Any]] = []
+    ray_runs: list[dict[str, Any]] = []
     for _ in range(1 if context.quick else RAY_REPEATS):
-        pairs.append(_two_bare_loops(workspace))
-        rays.append(fresh(ray_embed, workspace=workspace, notes=folder / "notes")[1])
-    pair, ray = (min(runs, key=lambda run: run["wall_s"]) for runs in (pairs, rays))
-    ray["added_wall_percent"] = 100 * (ray["wall_s"] / pair["wall_s"] - 1)
-    ray["added_cpu_percent"] = 100 * (ray["cpu_s"] / pair["cpu_s"] - 1)
-    by_hand, with_ray = sorted(run["wall_s"] for run in pairs), sorted(run["wall_s"] for run in rays)
+        bare_runs.append(_two_bare_loops(workspace))
+        ray_runs.append(fresh(ray_embed, workspace=workspace, notes=folder / "notes")[1])
+    bare, ray = (min(runs, key=lambda run: run["wall_s"]) for runs in (bare_runs, ray_runs))
+    ray["added_wall_percent"] = 100 * (ray["wall_s"] / bare["wall_s"] - 1)
+    ray["added_cpu_percent"] = 100 * (ray["cpu_s"] / bare["cpu_s"] - 1)
+    bare_walls, ray_walls = sorted(run["wall_s"] for run in bare_runs), sorted(run["wall_s"] for run in ray_runs)
     rows += [
-        {"what": f"two bare loops at once, {shards} shards of {shard_rows:,} rows", **pair},
+        {"what": f"two bare loops at once, {shards} shards of {shard_rows:,} rows", **bare},
         {"what": "ray with two workers, the same shards", **ray},
     ]
-    spread = 100 * max(walls[-1] / walls[0] - 1 for walls in (by_hand, with_ray)) if len(rays) > 1 else None
+    spread = 100 * max(walls[-1] / walls[0] - 1 for walls in (bare_walls, ray_walls)) if len(ray_runs) > 1 else None
     idle = ray["idle_percent"]
     targets += [
         Target(
@@ -102,7 +104,7 @@ def run(context: Context) -> Result:
             spread=spread,
         ),
         Target(what="ray beyond its start, time in which its workers wait", value=idle, limit=5, unit="%"),
-        Target(what="the same with shards that sleep", value=slept["added_wall_percent"], limit=5, unit="%"),
+        Target(what="the same with shards that sleep", value=sleeping["added_wall_percent"], limit=5, unit="%"),
     ]
     return Result(
         title="What the engines add to the same EmbedWorker calls: local beside a loop, Ray beside two loops at once.",
@@ -122,7 +124,8 @@ def run(context: Context) -> Result:
             "From there to the last receipt is its wall time; ending the cluster is a column of its own. "
             "Its processor time is that inside the workers; `tree_cpu_s` is that of all its processes, start included.",
             f"The sides take turns, and the fastest run of each is shown; all walls: bare "
-            f"{', '.join(f'{wall:.1f}' for wall in by_hand)} s, Ray {', '.join(f'{wall:.1f}' for wall in with_ray)} s.",
+            f"{', '.join(f'{wall:.1f}' for wall in bare_walls)} s, "
+            f"Ray {', '.join(f'{wall:.1f}' for wall in ray_walls)} s.",
             "`idle_percent` is the wall time beyond the calls, shared evenly by the workers: scheduling, unequal "
             "starts and ends. It is taken inside one run, so that other work on the machine hardly alters it, and it "
             "does not hold what Ray's daemons take from the calls themselves; the wall time beside bare loops does, "
@@ -135,8 +138,8 @@ def run(context: Context) -> Result:
 def _local(workspace: Path, repeats: int) -> list[dict[str, Any]]:
     runs: dict[Callable[..., dict[str, Any]], list[dict[str, Any]]] = {pipeline: [], bare_loop: []}
     for _ in range(repeats):
-        for part, found in runs.items():
-            found.append(fresh(part, workspace=workspace)[1])
+        for function, part_runs in runs.items():
+            part_runs.append(fresh(function, workspace=workspace)[1])
     ours, bare = runs[pipeline], runs[bare_loop]
     shards = bare[0]["shards"]
     cpu = statistics.median(run["cpu_s"] for run in bare)
@@ -176,7 +179,7 @@ def _two_bare_loops(workspace: Path) -> dict[str, Any]:
 
 
 def pipeline(workspace: str) -> dict[str, Any]:
-    """Run the embed stage as the pipeline does, and count what is spent inside the worker."""
+    """Run the embed stage as the pipeline does, and measure the time inside the worker."""
     import latentscale
     from latentscale.stages import embed
     from latentscale.storage.vectors import EMBEDDINGS
@@ -185,7 +188,7 @@ def pipeline(workspace: str) -> dict[str, Any]:
     original = embed.EmbedWorker
 
     class Counted:
-        """Runs the parts one after the other, as the bare loop does."""
+        """Runs the phases of the worker sequentially, as the bare loop does."""
 
         def __init__(self, *arguments: Any) -> None:
             cpu, wall = own_cpu_seconds(), time.perf_counter()
@@ -204,9 +207,9 @@ def pipeline(workspace: str) -> dict[str, Any]:
     opened = latentscale.open(workspace)
     shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
     settings, snapshot = opened.settings(of_last_run=True), opened.snapshot
-    # In this process, so that both sides can be counted; local_engine measures several.
+    # In this process, so that both sides can be measured; case local_engine measures several processes.
     settings["engine"] = settings["engine"] | {"workers": 1}
-    bare_worker(opened)  # opens the model, which the bare loop does not count either
+    bare_worker(opened)  # loads the model, which is not measured for the bare loop either
     inside.update(cpu=0.0, wall=0.0)
     cpu, wall = own_cpu_seconds(), time.perf_counter()
     opened.run(settings, until="embed", snapshot=snapshot)
@@ -216,7 +219,7 @@ def pipeline(workspace: str) -> dict[str, Any]:
 
 
 def bare_worker(opened: Any) -> Any:
-    """The stage's own worker with the settings of the workspace's last run."""
+    """Make the stage's own worker with the settings of the workspace's last run."""
     from latentscale.config import parse_job
     from latentscale.embedders import embedder_spec
     from latentscale.stages import embed
@@ -228,7 +231,7 @@ def bare_worker(opened: Any) -> Any:
 
 
 def bare_loop(workspace: str) -> dict[str, Any]:
-    """The same calls in a loop."""
+    """Make the same calls in a loop."""
     import latentscale
     from latentscale.storage.vectors import EMBEDDINGS
 
@@ -246,7 +249,7 @@ def bare_loop(workspace: str) -> dict[str, Any]:
 
 
 def half_loop(workspace: str, gate: str, half: int) -> dict[str, Any]:
-    """Every second shard in a loop, begun when the other process is ready too."""
+    """Embed every second shard in a loop, started when the other process is ready too."""
     import latentscale
 
     opened = latentscale.open(workspace)
@@ -257,14 +260,14 @@ def half_loop(workspace: str, gate: str, half: int) -> dict[str, Any]:
         time.sleep(0.005)
     started, cpu, longest = time.time(), own_cpu_seconds(), 0.0
     for shard in shards:
-        begun = time.perf_counter()
+        shard_started = time.perf_counter()
         worker(shard)
-        longest = max(longest, time.perf_counter() - begun)
+        longest = max(longest, time.perf_counter() - shard_started)
     return {"started": started, "ended": time.time(), "cpu_s": own_cpu_seconds() - cpu, "longest": longest}
 
 
-class NotingWorker:
-    """An EmbedWorker that leaves a note of when it did each shard, and sleeps before it if asked to."""
+class RecordingWorker:
+    """An EmbedWorker that records the times of each shard in a file, and optionally sleeps before it."""
 
     def __init__(self, notes: str, sleep: float, *arguments: Any, **settings: Any) -> None:
         from latentscale.stages.embed import EmbedWorker
@@ -273,7 +276,7 @@ class NotingWorker:
         self._worker = EmbedWorker(*arguments, **settings)
 
     def __call__(self, shard: Any) -> Any:
-        """Do one shard."""
+        """Embed one shard."""
         started, cpu = time.time(), own_cpu_seconds()
         time.sleep(self._sleep)
         receipt = self._worker(shard)
@@ -292,52 +295,52 @@ def ray_embed(workspace: str, notes: str, sleep: float = 0.0, workers: int = WOR
     shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
     shutil.rmtree(notes, ignore_errors=True)
     Path(notes).mkdir(parents=True)
-    embed.EmbedWorker = partial(NotingWorker, notes, sleep)
-    marks: dict[str, float] = {}
+    embed.EmbedWorker = partial(RecordingWorker, notes, sleep)
+    times: dict[str, float] = {}
     map_shards = RayEngine.map_shards
 
-    def marked(self: Any, *arguments: Any, **settings: Any) -> Any:
-        marks["opened"] = time.time()
+    def timed_map_shards(self: Any, *arguments: Any, **settings: Any) -> Any:
+        times["opened"] = time.time()
         yield from map_shards(self, *arguments, **settings)
-        marks["done"] = time.time()
+        times["done"] = time.time()
 
-    RayEngine.map_shards = marked
+    RayEngine.map_shards = timed_map_shards
     opened = latentscale.open(workspace)
     settings = opened.settings(of_last_run=True)
     settings["engine"] = settings["engine"] | {"name": "ray", "workers": workers}
     snapshot = opened.snapshot
     ended = threading.Event()
-    seen: dict[tuple[int, float], float] = {}
-    watcher = threading.Thread(target=_watch_tree, args=(ended, seen), daemon=True)
+    cpu_seconds: dict[tuple[int, float], float] = {}
+    watcher = threading.Thread(target=_watch_tree, args=(ended, cpu_seconds), daemon=True)
     watcher.start()
-    begun = time.time()
+    started = time.time()
     opened.run(settings, until="embed", snapshot=snapshot)
     closed = time.time()
     ended.set()
     watcher.join()
     calls = [json.loads(path.read_text(encoding="utf-8")) for path in Path(notes).iterdir()]
-    first, done = min(call["started"] for call in calls), marks["done"]
+    first, done = min(call["started"] for call in calls), times["done"]
     return {
         "cpu_s": sum(call["cpu_s"] for call in calls),
         "wall_s": done - first,
         "longest_shard_s": max(call["ended"] - call["started"] for call in calls),
         "idle_percent": 100 * ((done - first) * workers / sum(call["ended"] - call["started"] for call in calls) - 1),
-        "start_s": first - begun,
-        "of_which_cluster_s": marks["opened"] - begun,
+        "start_s": first - started,
+        "of_which_cluster_s": times["opened"] - started,
         "end_s": closed - done,
-        "tree_cpu_s": sum(seen.values()),
+        "tree_cpu_s": sum(cpu_seconds.values()),
     }
 
 
-def _watch_tree(ended: threading.Event, seen: dict[tuple[int, float], float]) -> None:
-    """Note the processor time of this process and all below it, until they end."""
+def _watch_tree(ended: threading.Event, cpu_seconds: dict[tuple[int, float], float]) -> None:
+    """Poll the CPU time of this process and its descendants."""
     import psutil
 
-    own = psutil.Process(os.getpid())
+    this_process = psutil.Process(os.getpid())
     while not ended.wait(0.5):
-        for process in [own, *own.children(recursive=True)]:
+        for process in [this_process, *this_process.children(recursive=True)]:
             try:
                 times = process.cpu_times()
-                seen[(process.pid, process.create_time())] = times.user + times.system
+                cpu_seconds[(process.pid, process.create_time())] = times.user + times.system
             except psutil.Error:
                 continue

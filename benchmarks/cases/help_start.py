@@ -17,14 +17,14 @@ FORBIDDEN = ("torch", "ray", "numba", "umap")
 
 
 def run(context: Context) -> Result:
-    """The installed command, beside an interpreter that does nothing and one that imports typer."""
+    """Time the installed command, an interpreter that does nothing, and one that imports typer."""
     script = Path(sys.executable).with_name("latentscale")
     commands = {
         "latentscale --help": [str(script), "--help"] if script.exists() else latentscale("--help"),
         "python -c pass": [sys.executable, "-c", "pass"],
         "python -c 'import typer'": [sys.executable, "-c", "import typer"],
     }
-    found = {name: [run_command(command)[0] for _ in range(REPEATS)] for name, command in commands.items()}
+    usages_by_name = {name: [run_command(command)[0] for _ in range(REPEATS)] for name, command in commands.items()}
     rows: list[dict[str, Any]] = [
         {
             "what": name,
@@ -32,7 +32,7 @@ def run(context: Context) -> Result:
             "slowest_wall_s": max(u.wall_s for u in usages),
             "cpu_s": statistics.median(u.cpu_s for u in usages),
         }
-        for name, usages in found.items()
+        for name, usages in usages_by_name.items()
     ]
     imported = fresh(imports)[1]["imported"]
     return Result(
@@ -52,7 +52,7 @@ def run(context: Context) -> Result:
 
 
 def imports() -> dict[str, Any]:
-    """Ask for the help in this process and see which heavy packages it imported."""
+    """Print the help in this process and list the heavy packages that were imported."""
     import contextlib
     import io
 

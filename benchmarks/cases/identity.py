@@ -1,4 +1,4 @@
-"""Tell documents apart by their ids: in buckets over stored runs of hashes, beside the join in memory before it."""
+"""Identify documents by their ids: a join in buckets over stored runs of hashes, and the earlier join in memory."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 SIZES = (1_000_000, 10_000_000)
 SHARDS_A_MILLION = 60
-# Of an update: so many documents are new, and so many come again with an id that is known.
+# Shares of an update: new documents, and documents with a known id.
 SHARE = 0.01
 METHODS = {"in memory": False, "in buckets": True}
 
 
 def run(context: Context) -> Result:
-    """A first ingest and an update of one and of ten million ids, by both methods, each in a fresh process."""
+    """Run a first ingest and an update of one and of ten million ids, by both methods, each in a fresh process."""
     sizes = [size // 20 for size in SIZES] if context.quick else list(SIZES)
     rows: list[dict[str, Any]] = []
     peaks: dict[tuple[str, str, int], float] = {}
@@ -38,14 +38,14 @@ def run(context: Context) -> Result:
         for what, update in (("first ingest", False), ("update by 1 % new, 1 % again", True)):
             digests: set[str] = set()
             for method, buckets in METHODS.items():
-                _, found = fresh(joined, folder=folder, documents=documents, update=update, buckets=buckets)
-                digests.add(found.pop("digest"))
-                peaks[method, what, documents] = found["peak_mb"] - found["before_mb"]
-                cpu[method, what, documents] = found["cpu_s"]
-                rows.append({"what": f"{documents // 1000:,} thousand, {what}: {method}", **found})
+                _, measured = fresh(joined, folder=folder, documents=documents, update=update, buckets=buckets)
+                digests.add(measured.pop("digest"))
+                peaks[method, what, documents] = measured["peak_mb"] - measured["before_mb"]
+                cpu[method, what, documents] = measured["cpu_s"]
+                rows.append({"what": f"{documents // 1000:,} thousand, {what}: {method}", **measured})
             assert len(digests) == 1, "both methods give the same identities"
     small, large = sizes
-    first, again = "first ingest", "update by 1 % new, 1 % again"
+    first, later = "first ingest", "update by 1 % new, 1 % again"
     return Result(
         title="Which documents are the same by an id column: a join in buckets beside one in memory.",
         parameters={"documents": large, "shards": _shards(large), "share_new": SHARE, "share_again": SHARE},
@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
                 value=peaks["in buckets", what, large] / peaks["in buckets", what, small],
                 limit=1.5,
             )
-            for what in (first, again)
+            for what in (first, later)
         ]
         + [
             Target(
@@ -64,7 +64,7 @@ def run(context: Context) -> Result:
                 value=peaks["in buckets", what, large] / peaks["in memory", what, large],
                 limit=0.25,
             )
-            for what in (first, again)
+            for what in (first, later)
         ]
         + [
             Target(
@@ -72,7 +72,7 @@ def run(context: Context) -> Result:
                 value=cpu["in buckets", what, large] / cpu["in memory", what, large],
                 limit=limit,
             )
-            for what, limit in ((first, 2.0), (again, 1.0))
+            for what, limit in ((first, 2.0), (later, 1.0))
         ],
         notes=[
             "Shards of about 17 thousand rows that hold an id of 16 characters and nothing else, on a disk. Before MB "
@@ -89,7 +89,7 @@ def _shards(documents: int) -> int:
 
 
 def _table(documents: int, *, update: bool) -> ShardTable:
-    """Shards of the first ingest, and those of the update after them."""
+    """The shards of the first ingest, followed by those of the update."""
     import numpy as np
     import pyarrow as pa
 
@@ -120,15 +120,15 @@ def write_corpus(folder: str, documents: int) -> dict[str, Any]:
     for number, shard in enumerate(_table(documents, update=True)):
         ids = np.arange(shard.base, shard.base + shard.rows)
         if number >= _shards(documents):
-            again = random.choice(documents, shard.rows // 2, replace=False)
-            ids[: len(again)] = again
+            repeated_ids = random.choice(documents, shard.rows // 2, replace=False)
+            ids[: len(repeated_ids)] = repeated_ids
         text = pl.DataFrame({"n": ids}).select(id=pl.format("doc-{}", pl.col("n").cast(pl.String).str.zfill(12)))
         write_parquet(store, shard.name, text.to_arrow(), facts={})
     return {}
 
 
 def joined(folder: str, documents: int, update: bool, buckets: bool) -> dict[str, Any]:
-    """Tell the documents apart, and say what it cost."""
+    """Identify the documents, and measure the cost."""
     import numpy as np
 
     from latentscale.storage.identity import identify
@@ -143,47 +143,47 @@ def joined(folder: str, documents: int, update: bool, buckets: bool) -> dict[str
     started, used = time.perf_counter(), time.process_time()
     if buckets:
         order = np.arange(len(table))
-        found = identify(store, table, order, id_column="id", text_column="text", parent=parent)
+        identities = identify(store, table, order, id_column="id", text_column="text", parent=parent)
     else:
-        found = _in_memory(store, table, parent)
+        identities = _in_memory(store, table, parent)
     wall, cpu = time.perf_counter() - started, time.process_time() - used
     state = hashlib.sha256()
-    for ids in (found.superseded, found.offsets, found.row_ids):
+    for ids in (identities.superseded, identities.offsets, identities.row_ids):
         state.update(len(ids).to_bytes(8, "little") + ids.tobytes())
     return {
         "cpu_s": cpu,
         "wall_s": wall,
         "peak_mb": _peak(),
         "before_mb": before,
-        "superseded": len(found.superseded),
-        "carried": len(found.offsets),
+        "superseded": len(identities.superseded),
+        "carried": len(identities.offsets),
         "run_mb": sum(path.stat().st_size for path in Path(folder).glob("ids/*/*")) / 1e6 if buckets else None,
         "digest": state.hexdigest(),
     }
 
 
 def _in_memory(store: Store, shards: ShardTable, parent: Snapshot | None) -> Identities:
-    """The join before: all hashes in one frame, the shards read one after the other."""
+    """The earlier join: all hashes in one frame, shards read one by one."""
     import numpy as np
     import polars as pl
 
     from latentscale.storage.identity import Identities
     from latentscale.storage.snapshot import NO_IDS, in_shards
 
-    everything = _hashes(store, shards)
-    winners = everything.unique(["first", "second"], keep="last", maintain_order=True)
-    lost = everything.join(winners, on="place", how="anti", maintain_order="left")["place"].to_numpy()
+    all_hashes = _hashes(store, shards)
+    winners = all_hashes.unique(["first", "second"], keep="last", maintain_order=True)
+    superseded = all_hashes.join(winners, on="place", how="anti", maintain_order="left")["place"].to_numpy()
     offsets = row_ids = NO_IDS
     if parent is not None:
-        old = everything.filter(pl.Series(in_shards(everything["place"].to_numpy(), parent.shards)))
-        old = old.rename({"place": "earlier"})
-        found = winners.join(old, on=["first", "second"], how="inner", maintain_order="left")
-        offsets = found["place"].to_numpy()
-        row_ids = parent.row_ids(found["earlier"].to_numpy())
+        earlier = all_hashes.filter(pl.Series(in_shards(all_hashes["place"].to_numpy(), parent.shards)))
+        earlier = earlier.rename({"place": "earlier"})
+        matches = winners.join(earlier, on=["first", "second"], how="inner", maintain_order="left")
+        offsets = matches["place"].to_numpy()
+        row_ids = parent.row_ids(matches["earlier"].to_numpy())
         moved = np.flatnonzero(offsets != row_ids)
         moved = moved[np.argsort(offsets[moved], kind="stable")]
         offsets, row_ids = offsets[moved], row_ids[moved]
-    return Identities(superseded=np.sort(lost), offsets=offsets, row_ids=row_ids)
+    return Identities(superseded=np.sort(superseded), offsets=offsets, row_ids=row_ids)
 
 
 def _hashes(store: Store, shards: ShardTable) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Gigabytes of JSON lines through the ingest stage, beside loops that only read them."""
+"""Ingest gigabytes of JSON lines, compared with loops that only read them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ BLOCK = 4 << 20
 
 
 def run(context: Context) -> Result:
-    """Make the file, ingest it once, read it with each of the bare loops once."""
+    """Write the file, ingest it once, read it with each of the bare loops once."""
     path = context.folder("jsonl") / "corpus.jsonl"
-    _, made = fresh(make_corpus, path=path, size=int(context.gigabytes * 1e9))
-    parts = {
+    _, written = fresh(make_corpus, path=path, size=int(context.gigabytes * 1e9))
+    variants = {
         "ingest: read, check, write shards": ingest,
         "pyarrow.json, one thread, nothing written": bare_arrow,
         "polars scan_ndjson to sink_parquet, all threads": bare_polars,
         "orjson line by line, nothing kept": bare_orjson,
     }
     rows: list[dict[str, Any]] = []
-    for name, part in parts.items():
-        usage, facts = fresh(part, path=path, scratch=context.folder("jsonl"), compiled=context.compiled)
-        if facts["rows"] != made["rows"]:
-            raise PartFailedError(f"{name}: {facts['rows']:,} of {made['rows']:,} rows")
+    for name, function in variants.items():
+        usage, facts = fresh(function, path=path, scratch=context.folder("jsonl"), compiled=context.compiled)
+        if facts["rows"] != written["rows"]:
+            raise PartFailedError(f"{name}: {facts['rows']:,} of {written['rows']:,} rows")
         size = path.stat().st_size / 1e6
         rows.append(
             {
@@ -44,7 +44,7 @@ def run(context: Context) -> Result:
     path.unlink()
     return Result(
         title="JSON lines to checked shards of documents, beside loops that only read.",
-        parameters={"gigabytes": round(gigabytes, 2), "rows": made["rows"]},
+        parameters={"gigabytes": round(gigabytes, 2), "rows": written["rows"]},
         rows=rows,
         targets=[Target(what="ingest, peak memory", value=rows[0]["peak_mb"], limit=1_000, unit="MB")],
         notes=[
@@ -59,7 +59,7 @@ def run(context: Context) -> Result:
 
 
 def make_corpus(path: str, size: int) -> dict[str, Any]:
-    """Write ``size`` bytes of JSON lines from the demo corpus, numbered so that no two lines are alike."""
+    """Write ``size`` bytes of JSON lines from the demo corpus, numbered so that all lines differ."""
     import orjson
     import polars as pl
 
@@ -82,7 +82,7 @@ def _timed(count: Any) -> dict[str, Any]:
 
 
 def ingest(path: str, scratch: str) -> dict[str, Any]:
-    """The whole stage: list, check, plan, read, write shards."""
+    """Run the whole stage: list, check, plan, read, write shards."""
     import tempfile
 
     from latentscale.config import CorpusConfig, IngestConfig
@@ -91,7 +91,7 @@ def ingest(path: str, scratch: str) -> dict[str, Any]:
     from latentscale.storage.objects import Store
     from latentscale.storage.receipts import Receipts
 
-    def whole(folder: str) -> int:
+    def run_stage(folder: str) -> int:
         corpus, settings = CorpusConfig(sources=(path,), text="text"), IngestConfig()
         inputs = list_inputs(corpus)
         stage.check_corpus(inputs, corpus, settings)
@@ -102,22 +102,22 @@ def ingest(path: str, scratch: str) -> dict[str, Any]:
         return receipts.total("rows")
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        return _timed(lambda: whole(folder))
+        return _timed(lambda: run_stage(folder))
 
 
 def blocks(path: str) -> Iterator[bytes]:
-    """Blocks of whole lines."""
+    """Yield blocks of complete lines."""
     with Path(path).open("rb") as file:
-        kept = b""
+        rest = b""
         while chunk := file.read(BLOCK):
-            head, _, kept = (kept + chunk).rpartition(b"\n")
+            head, _, rest = (rest + chunk).rpartition(b"\n")
             yield head
-        if kept:
-            yield kept
+        if rest:
+            yield rest
 
 
 def bare_arrow(path: str, scratch: str) -> dict[str, Any]:
-    """``pyarrow.json`` on one thread, nothing written."""
+    """Read with ``pyarrow.json`` on one thread, without writing."""
     import pyarrow as pa
     import pyarrow.json
 
@@ -128,21 +128,21 @@ def bare_arrow(path: str, scratch: str) -> dict[str, Any]:
 
 
 def bare_polars(path: str, scratch: str) -> dict[str, Any]:
-    """The streaming engine of polars, from JSON lines to one parquet file."""
+    """Convert JSON lines to one parquet file with the streaming engine of polars."""
     import tempfile
 
     import polars as pl
 
-    def whole(target: Path) -> int:
+    def convert(target: Path) -> int:
         pl.scan_ndjson(path).sink_parquet(target)
         return pl.scan_parquet(target).select(pl.len()).collect().item()
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        return _timed(lambda: whole(Path(folder, "all.parquet")))
+        return _timed(lambda: convert(Path(folder, "all.parquet")))
 
 
 def bare_orjson(path: str, scratch: str) -> dict[str, Any]:
-    """``orjson`` line by line, nothing kept."""
+    """Parse line by line with ``orjson``, without keeping the results."""
     import orjson
 
     return _timed(lambda: sum(len(list(map(orjson.loads, block.split(b"\n")))) for block in blocks(path)))

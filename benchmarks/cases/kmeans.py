@@ -1,4 +1,4 @@
-"""Spherical K-means with a thousand and with thousands of clusters, beside scikit-learn's."""
+"""Spherical K-means with one and with several thousand clusters, compared with scikit-learn's."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ OURS, FULL, BATCHES = "latentscale", "scikit-learn KMeans, one start", "scikit-l
 
 
 def run(context: Context) -> Result:
-    """The same vectors for all, each in a process of its own; the million only here."""
-    few = 10 if context.quick else 1
-    many = corpora.windows(context, MANY_DOCUMENTS // few, group_rows=65_536)
-    vectors = context.folder("kmeans") / f"vectors-{many.rows}.npy"
-    fresh(write_vectors, path=many.path, text=many.text, vectors=vectors)
+    """Cluster the same vectors by all, each in a fresh process; the million only by ours."""
+    divisor = 10 if context.quick else 1
+    million_corpus = corpora.windows(context, MANY_DOCUMENTS // divisor, group_rows=65_536)
+    vectors = context.folder("kmeans") / f"vectors-{million_corpus.rows}.npy"
+    fresh(write_vectors, path=million_corpus.path, text=million_corpus.text, vectors=vectors)
     rows: list[dict[str, Any]] = []
-    found: dict[str, dict[str, Any]] = {}
-    sizes: dict[str, Any] = {"documents": min(DOCUMENTS // few, many.rows), "clusters": CLUSTERS // few}
-    for who in (OURS, FULL, BATCHES):
-        usage, found[who] = fresh(cluster, vectors=vectors, who=who, compiled=context.compiled, **sizes)
-        rows.append({"what": who, **sizes, **found[who], "peak_mb": usage.peak_mb})
-    sizes = {"documents": many.rows, "clusters": MANY_CLUSTERS // few}
-    usage, million = fresh(cluster, vectors=vectors, who=OURS, compiled=context.compiled, **sizes)
+    results: dict[str, dict[str, Any]] = {}
+    sizes: dict[str, Any] = {
+        "documents": min(DOCUMENTS // divisor, million_corpus.rows),
+        "clusters": CLUSTERS // divisor,
+    }
+    for method in (OURS, FULL, BATCHES):
+        usage, results[method] = fresh(cluster, vectors=vectors, method=method, compiled=context.compiled, **sizes)
+        rows.append({"what": method, **sizes, **results[method], "peak_mb": usage.peak_mb})
+    sizes = {"documents": million_corpus.rows, "clusters": MANY_CLUSTERS // divisor}
+    usage, million = fresh(cluster, vectors=vectors, method=OURS, compiled=context.compiled, **sizes)
     rows.append({"what": OURS, **sizes, **million, "peak_mb": usage.peak_mb})
-    matrix_mb = many.rows * 256 * 4 / 1e6
+    matrix_mb = million_corpus.rows * 256 * 4 / 1e6
     return Result(
         title="K-means on vectors with many clusters, beside scikit-learn's on the same vectors.",
         parameters={"dimensions": 256, "threads": 2, "matrix of all documents, MB": matrix_mb},
@@ -38,12 +41,12 @@ def run(context: Context) -> Result:
         targets=[
             Target(
                 what=f"{sizes_of(rows[0])}: CPU-seconds of scikit-learn's KMeans",
-                value=found[OURS]["cpu_s"] / found[FULL]["cpu_s"],
+                value=results[OURS]["cpu_s"] / results[FULL]["cpu_s"],
                 limit=0.5,
             ),
             Target(
                 what=f"{sizes_of(rows[0])}: mean cosine of scikit-learn's KMeans",
-                value=found[OURS]["mean_cosine"] / found[FULL]["mean_cosine"],
+                value=results[OURS]["mean_cosine"] / results[FULL]["mean_cosine"],
                 limit=0.995,
                 at_least=True,
             ),
@@ -59,7 +62,7 @@ def run(context: Context) -> Result:
 
 
 def sizes_of(row: dict[str, Any]) -> str:
-    """How a target calls a row."""
+    """Describe the size of a row, for targets."""
     return f"{row['documents']:,} documents, {row['clusters']:,} clusters"
 
 
@@ -73,13 +76,13 @@ def write_vectors(path: Path, text: str, vectors: str) -> dict[str, Any]:
 
     if not Path(vectors).exists():
         embedder, texts = StaticEmbedder(), pl.read_parquet(path)[text]
-        parts = [embedder.embed(texts[at : at + 50_000].to_list()) for at in range(0, len(texts), 50_000)]
+        parts = [embedder.embed(texts[start : start + 50_000].to_list()) for start in range(0, len(texts), 50_000)]
         np.save(vectors, unit_rows(np.concatenate([part.vectors[part.embeddable] for part in parts])))
     return {}
 
 
-def cluster(vectors: str, documents: int, clusters: int, who: str) -> dict[str, Any]:
-    """Fit, once everything that is imported has been."""
+def cluster(vectors: str, documents: int, clusters: int, method: str) -> dict[str, Any]:
+    """Fit, after imports and compilation."""
     import time
 
     import numpy as np
@@ -91,11 +94,11 @@ def cluster(vectors: str, documents: int, clusters: int, who: str) -> dict[str, 
     unit = np.load(vectors, mmap_mode="r")[:documents]
     kmeans(np.array(unit[:1_000]), n_clusters=300, seed=0, threads=2)
     started, used = time.perf_counter(), time.process_time()
-    if who == OURS:
+    if method == OURS:
         labels = kmeans(unit, n_clusters=clusters, seed=0, threads=2).labels
     else:
-        kind: Any = KMeans if who == FULL else MiniBatchKMeans
-        fitted = kind(n_clusters=clusters, n_init=cast(Any, 1 if who == FULL else 3), random_state=0)
+        estimator: Any = KMeans if method == FULL else MiniBatchKMeans
+        fitted = estimator(n_clusters=clusters, n_init=cast(Any, 1 if method == FULL else 3), random_state=0)
         labels = fitted.fit_predict(np.array(unit))
     figures: dict[str, Any] = {
         "cpu_s": time.process_time() - used,
@@ -104,10 +107,11 @@ def cluster(vectors: str, documents: int, clusters: int, who: str) -> dict[str, 
     labels = np.asarray(labels, np.int32)
     centers = means(unit, labels, clusters, threads=2)
     nearest, _ = assign(unit, centers, threads=2)
-    own = [
-        np.einsum("ij,ij->i", unit[at : at + 8192], centers[labels[at : at + 8192]]) for at in range(0, documents, 8192)
+    cosines = [
+        np.einsum("ij,ij->i", unit[start : start + 8192], centers[labels[start : start + 8192]])
+        for start in range(0, documents, 8192)
     ]
     return figures | {
-        "mean_cosine": float(np.concatenate(own).mean(dtype=np.float64)),
+        "mean_cosine": float(np.concatenate(cosines).mean(dtype=np.float64)),
         "other_nearest": float((nearest != labels).mean()),
     }

@@ -1,4 +1,4 @@
-"""Labels of 5,000 clusters by a language model's server that takes half a second for an answer."""
+"""Label 5,000 clusters by a language model service that takes half a second per answer."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ CONCURRENCY = 32
 
 
 def run(context: Context) -> Result:
-    """First all clusters are asked about, then again, when receipts have all answers."""
+    """Label all clusters, then again with the answers in receipts."""
     folder = context.emptied("labels")
-    _, found = fresh(label_clusters, folder=folder)
+    _, measured = fresh(label_clusters, folder=folder)
     ideal = CLUSTERS * ANSWER_SECONDS / CONCURRENCY
     return Result(
         title="Labels by an endpoint that takes half a second for an answer; the server is on the same machine.",
         parameters={"clusters": CLUSTERS, "answer_s": ANSWER_SECONDS, "concurrency": CONCURRENCY},
         rows=[
-            {"what": "all asked", "wall_s": found["wall_s"], "cpu_s": found["cpu_s"], "calls": found["calls"]},
-            {"what": "all kept", "wall_s": found["again_s"], "calls": found["calls_again"]},
+            {"what": "all asked", "wall_s": measured["wall_s"], "cpu_s": measured["cpu_s"], "calls": measured["calls"]},
+            {"what": "all kept", "wall_s": measured["again_s"], "calls": measured["calls_again"]},
         ],
         targets=[
-            Target(what="5,000 labels from a server that takes 0.5 s", value=found["wall_s"], limit=100, unit="s"),
-            Target(what="calls for 5,000 clusters that receipts name", value=found["calls_again"], limit=0),
+            Target(what="5,000 labels from a server that takes 0.5 s", value=measured["wall_s"], limit=100, unit="s"),
+            Target(what="calls for 5,000 clusters that receipts name", value=measured["calls_again"], limit=0),
         ],
         notes=[f"{CONCURRENCY} requests at a time cannot take less than {ideal:.1f} s."],
     )
 
 
 def label_clusters(folder: str) -> dict[str, Any]:
-    """Name clusters with the evidence of real ones in size, through receipts in a workspace."""
+    """Label clusters with evidence of realistic size, with receipts in a workspace."""
     from latentscale.config import LabelConfig
     from latentscale.labelers.endpoint import EndpointLabeler
     from latentscale.labelers.naming import Naming
@@ -52,25 +52,25 @@ def label_clusters(folder: str) -> dict[str, Any]:
     evidence = [
         ClusterEvidence(
             layer=0,
-            cluster=at,
+            cluster=cluster,
             size=200,
-            suggestion=f"Packages {at}",
-            keyphrases=tuple(f"phrase {at} {n}" for n in range(10)),
+            suggestion=f"Packages {cluster}",
+            keyphrases=tuple(f"phrase {cluster} {n}" for n in range(10)),
             exemplars=tuple(range(8)),
-            texts=tuple(f"{at} {n} {text}" for n in range(8)),
-            sibling=Contrast(keyphrases=(f"phrase {at + 1}",), texts=(text,)),
+            texts=tuple(f"{cluster} {n} {text}" for n in range(8)),
+            sibling=Contrast(keyphrases=(f"phrase {cluster + 1}",), texts=(text,)),
         )
-        for at in range(CLUSTERS)
+        for cluster in range(CLUSTERS)
     ]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    process, url, calls = _started()
+    process, url, calls = _start_server()
     try:
         config = LabelConfig(
             method="endpoint", options={"model": "m", "url": url, "concurrency": CONCURRENCY, "held_out": False}
         )
         identity = {"name": "endpoint", **EndpointLabeler.check(config)}
         times: list[float] = []
-        counted: list[int] = []
+        calls_per_pass: list[int] = []
         cpu = 0.0
         for _ in range(2):
             naming = Naming(
@@ -80,26 +80,26 @@ def label_clusters(folder: str) -> dict[str, Any]:
                 keeps_receipts=True,
                 evidence=evidence,
             )
-            before, started, used = calls.value, time.perf_counter(), time.process_time()
+            calls_before, started, used = calls.value, time.perf_counter(), time.process_time()
             naming.ask()
             times.append(time.perf_counter() - started)
             cpu = cpu or time.process_time() - used
-            counted.append(calls.value - before)
+            calls_per_pass.append(calls.value - calls_before)
             assert all(label.source == "endpoint" for label in naming.named.labels)
         return {
             "wall_s": times[0],
             "cpu_s": cpu,
             "again_s": times[1],
-            "calls": counted[0],
-            "calls_again": counted[1],
+            "calls": calls_per_pass[0],
+            "calls_again": calls_per_pass[1],
         }
     finally:
         process.terminate()
         process.join()
 
 
-def _started() -> tuple[Any, str, Any]:
-    """A server in a process of its own, which counts what it answers."""
+def _start_server() -> tuple[Any, str, Any]:
+    """Start a server in a separate process, which counts its answers."""
     context = get_context("spawn")
     calls, port = context.Value("i", 0), context.Value("i", 0)
     process = context.Process(target=_serve, args=(calls, port), daemon=True)

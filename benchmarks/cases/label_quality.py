@@ -1,4 +1,4 @@
-"""Labels of the same clusters by keyphrases and by BERTopic, side by side and scored alike."""
+"""Labels of the same clusters by keyphrases and by BERTopic, with the same scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases.labels import cluster_corpus, label_corpus
-from benchmarks.corpora import Context, whole
+from benchmarks.corpora import Context, full_corpus
 from benchmarks.processes import fresh, run_command
 from benchmarks.report import Result
 
@@ -18,24 +18,26 @@ _WORDS = re.compile(r"[^\W_]+")
 
 
 def run(context: Context) -> Result:
-    """Of each corpus: its clusters by K-means, as many as it has classes, and the labels of both for these."""
-    given = whole(context)
-    corpora = [(given.path, given.text, given.classes)] + [(path, "text", "label") for path in context.labelled]
+    """For each corpus: cluster it by K-means, one cluster per class, and label the clusters by both."""
+    run_corpus = full_corpus(context)
+    corpora = [(run_corpus.path, run_corpus.text, run_corpus.classes)] + [
+        (path, "text", "label") for path in context.labelled
+    ]
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for path, text, classes in corpora:
         folder = context.emptied("label-quality")
-        _, known = fresh(write_texts, path=path, text=text, classes=classes, folder=folder)
-        clusters = known["classes"] or 100
+        _, written = fresh(write_texts, path=path, text=text, classes=classes, folder=folder)
+        clusters = written["classes"] or 100
         corpus = folder / "texts.parquet"
         fresh(cluster_corpus, path=corpus, text="text", folder=str(folder / "workspace"), clusters=clusters)
         fresh(label_corpus, folder=str(folder / "workspace"))
         fresh(write_clusters, folder=folder)
         if context.bertopic_python:
             run_command([context.bertopic_python, "-c", BERTOPIC_SCRIPT, str(folder)])
-        _, found = fresh(score, folder=folder, has_classes=bool(known["classes"]))
-        rows += [{"what": f"{Path(path).stem}: {name}", **figures} for name, figures in found["figures"].items()]
-        notes += [f"{Path(path).stem}, {' | '.join(pair)}" for pair in found["pairs"]]
+        _, scores = fresh(score, folder=folder, has_classes=bool(written["classes"]))
+        rows += [{"what": f"{Path(path).stem}: {name}", **figures} for name, figures in scores["figures"].items()]
+        notes += [f"{Path(path).stem}, {' | '.join(pair)}" for pair in scores["pairs"]]
     return Result(
         title="Labels of the same clusters: words that cover them, and documents nearest to their own label.",
         parameters={"clusters": "K-means, as many as there are classes, or 100"},
@@ -52,16 +54,16 @@ def run(context: Context) -> Result:
 
 
 def write_texts(path: str, text: str, classes: str | None, folder: str) -> dict[str, Any]:
-    """Write the texts and classes of a corpus; those of 20,000 documents of a larger one."""
+    """Write the texts and classes of a corpus; of a larger one, a sample of 20,000 documents."""
     import polars as pl
 
-    read = {".csv": pl.read_csv, ".tsv": lambda p: pl.read_csv(p, separator="\t", quote_char=None)}
-    frame = read.get(Path(path).suffix, pl.read_parquet)(path)
+    readers = {".csv": pl.read_csv, ".tsv": lambda p: pl.read_csv(p, separator="\t", quote_char=None)}
+    frame = readers.get(Path(path).suffix, pl.read_parquet)(path)
     columns = {"text": frame[text].cast(pl.String)} | ({"known": frame[classes].cast(pl.String)} if classes else {})
-    chosen = pl.DataFrame(columns).drop_nulls("text")
-    chosen = chosen.sample(min(20_000, len(chosen)), seed=0, shuffle=True)
-    chosen.write_parquet(Path(folder) / "texts.parquet")
-    return {"classes": chosen["known"].n_unique() if classes else 0}
+    documents = pl.DataFrame(columns).drop_nulls("text")
+    documents = documents.sample(min(20_000, len(documents)), seed=0, shuffle=True)
+    documents.write_parquet(Path(folder) / "texts.parquet")
+    return {"classes": documents["known"].n_unique() if classes else 0}
 
 
 def write_clusters(folder: str) -> dict[str, Any]:
@@ -72,16 +74,16 @@ def write_clusters(folder: str) -> dict[str, Any]:
     from latentscale.storage.snapshots import read_snapshot
 
     workspace = ls.open(Path(folder) / "workspace")
-    record = next(one for one in workspace.artifacts if one.kind == "clusters")
-    found = read_clusters(workspace.store, record)
+    record = next(artifact for artifact in workspace.artifacts if artifact.kind == "clusters")
+    clusters = read_clusters(workspace.store, record)
     snapshot = read_snapshot(workspace.store, record.request["snapshot"])
-    texts = read_texts(workspace.store, snapshot, found.row_ids, "text").to_pylist()
-    values = {"texts": texts, "clusters": found.cluster.tolist()}
+    texts = read_texts(workspace.store, snapshot, clusters.row_ids, "text").to_pylist()
+    values = {"texts": texts, "clusters": clusters.cluster.tolist()}
     (Path(folder) / "clusters.json").write_text(json.dumps(values), encoding="utf-8")
     return {}
 
 
-# The manual mode of BERTopic: clusters are given, and it only names them.
+# The manual mode of BERTopic, which only names given clusters.
 BERTOPIC_SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -105,7 +107,7 @@ for cluster, topic in zip(given["clusters"], topics):
 
 
 def score(folder: str, *, has_classes: bool) -> dict[str, Any]:
-    """Score both labellings alike, and return the labels of the largest clusters in pairs."""
+    """Score both labellings, and return the labels of the largest clusters in pairs."""
     import numpy as np
     import polars as pl
 
@@ -118,15 +120,17 @@ def score(folder: str, *, has_classes: bool) -> dict[str, Any]:
     from latentscale.storage.artifacts import read_table
 
     workspace = ls.open(Path(folder) / "workspace")
-    clusters, labels = (next(one for one in workspace.artifacts if one.kind == kind) for kind in ("clusters", "labels"))
-    found = read_clusters(workspace.store, clusters)
+    clusters, labels = (
+        next(item for item in workspace.artifacts if item.kind == kind) for kind in ("clusters", "labels")
+    )
+    clustering = read_clusters(workspace.store, clusters)
     table = [row for row in read_table(workspace.store, labels, "labels").to_pylist() if row["layer"] == 0]
-    place = Path(folder)
-    given = json.loads((place / "clusters.json").read_text(encoding="utf-8"))
+    path = Path(folder)
+    corpus = json.loads((path / "clusters.json").read_text(encoding="utf-8"))
     names = {OURS: [row["label"] for row in table]}
-    if (place / "bertopic.json").exists():
-        theirs = json.loads((place / "bertopic.json").read_text())
-        names[BERTOPIC] = [theirs[str(row["cluster"])] for row in table]
+    if (path / "bertopic.json").exists():
+        bertopic_labels = json.loads((path / "bertopic.json").read_text())
+        names[BERTOPIC] = [bertopic_labels[str(row["cluster"])] for row in table]
     embedding = workspace.artifact(clusters.request["embedding"])
     embedder = opened_embedder(read_spec(embedding.choices["spec"]), "cpu")
 
@@ -134,36 +138,36 @@ def score(folder: str, *, has_classes: bool) -> dict[str, Any]:
         vectors = embedder.embed(list(texts))
         return vectors.vectors, vectors.embeddable
 
-    wanted = [(0, row["cluster"]) for row in table]
-    near = nearest_siblings(found, wanted, [list(range(len(wanted)))])
+    cluster_keys = [(0, row["cluster"]) for row in table]
+    siblings = nearest_siblings(clustering, cluster_keys, [list(range(len(cluster_keys)))])
     random = np.random.default_rng(0)
-    samples = [np.flatnonzero(found.cluster == cluster) for _, cluster in wanted]
-    samples = [random.choice(one, min(20, len(one)), replace=False) for one in samples]
-    held_out = HeldOutTest([embed([given["texts"][at] for at in one])[0] for one in samples], near, embed)
-    words = [{sense_of(word) for word in _WORDS.findall(text)} for text in given["texts"]]
+    samples = [np.flatnonzero(clustering.cluster == cluster) for _, cluster in cluster_keys]
+    samples = [random.choice(item, min(20, len(item)), replace=False) for item in samples]
+    held_out = HeldOutTest([embed([corpus["texts"][i] for i in item])[0] for item in samples], siblings, embed)
+    words = [{sense_of(word) for word in _WORDS.findall(text)} for text in corpus["texts"]]
     figures: dict[str, Any] = {}
     for name, texts in names.items():
-        inside, outside = [], []
+        inside_shares, outside_shares = [], []
         for row, label in zip(table, texts, strict=True):
-            own = set(sense_of(label).split())
-            has = np.fromiter((not own.isdisjoint(one) for one in words), np.bool_, len(words))
-            here = found.cluster == row["cluster"]
-            inside.append(has[here].mean())
-            outside.append(has[~here].mean())
-        tried = held_out.try_labels(texts, range(len(texts)))
+            label_words = set(sense_of(label).split())
+            covered = np.fromiter((not label_words.isdisjoint(item) for item in words), np.bool_, len(words))
+            members = clustering.cluster == row["cluster"]
+            inside_shares.append(covered[members].mean())
+            outside_shares.append(covered[~members].mean())
+        tested = held_out.try_labels(texts, range(len(texts)))
         figures[name] = {
             "clusters": len(table),
             "unique": len({sense_of(text) for text in texts}) / len(texts),
-            "inside": float(np.mean(inside)),
-            "outside": float(np.mean(outside)),
-            "held_out": float(np.mean([one.share for one in tried.values()])),
+            "inside": float(np.mean(inside_shares)),
+            "outside": float(np.mean(outside_shares)),
+            "held_out": float(np.mean([item.share for item in tested.values()])),
         }
     if has_classes:
-        known = pl.read_parquet(place / "texts.parquet")["known"].to_list()
-        of_text = dict(zip(pl.read_parquet(place / "texts.parquet")["text"].to_list(), known, strict=True))
-        pairs = pl.DataFrame({"cluster": given["clusters"], "known": [of_text[text] for text in given["texts"]]})
+        known = pl.read_parquet(path / "texts.parquet")["known"].to_list()
+        of_text = dict(zip(pl.read_parquet(path / "texts.parquet")["text"].to_list(), known, strict=True))
+        pairs = pl.DataFrame({"cluster": corpus["clusters"], "known": [of_text[text] for text in corpus["texts"]]})
         purity = pairs.group_by("cluster", "known").len().group_by("cluster").agg(pl.col("len").max())["len"].sum()
-        for one in figures.values():
-            one["purity"] = purity / len(pairs)
-    largest = sorted(range(len(table)), key=lambda at: -table[at]["size"])[:SHOWN]
-    return {"figures": figures, "pairs": [[texts[at] for texts in names.values()] for at in largest]}
+        for item in figures.values():
+            item["purity"] = purity / len(pairs)
+    largest = sorted(range(len(table)), key=lambda i: -table[i]["size"])[:SHOWN]
+    return {"figures": figures, "pairs": [[texts[i] for texts in names.values()] for i in largest]}

@@ -1,4 +1,4 @@
-"""Keyphrases, exemplars, columns and scores of the clusters of a map: what the labels without a model cost."""
+"""Cost of labels without a model: keyphrases, exemplars, columns and scores of the clusters of a map."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from benchmarks.report import Result, Target
 
 CLUSTERS, MANY_CLUSTERS = 100, 5_000
 DOCUMENTS = 1_000_000
-# Rounds of K-means: clusters that a hundred rounds would move a little further are labelled in the same time.
+# Rounds of K-means: more would change the clusters slightly, but not the time to label them.
 ROUNDS = 3
 
 
 def run(context: Context) -> Result:
-    """The corpus in 100 clusters, then a million short texts in 5,000; clusters are K-means', coarser layers Ward's."""
+    """Label the corpus in 100 clusters, then a million short texts in 5,000; by K-means, coarser layers by Ward."""
     rows: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     million = corpora.windows(context, DOCUMENTS // (50 if context.quick else 1), group_rows=65_536)
-    for corpus, clusters in ((corpora.whole(context), CLUSTERS), (million, MANY_CLUSTERS)):
+    for corpus, clusters in ((corpora.full_corpus(context), CLUSTERS), (million, MANY_CLUSTERS)):
         clusters = min(clusters, corpus.rows // 20)
         folder = str(context.emptied("labels") / "workspace")
         _, layers = fresh(cluster_corpus, path=corpus.path, text=corpus.text, folder=folder, clusters=clusters)
         usage, figures = fresh(label_corpus, folder=folder)
-        found.append(figures | {"peak_mb": usage.peak_mb})
+        measured.append(figures | {"peak_mb": usage.peak_mb})
         what = f"{corpus.rows:,} documents, clusters: {', '.join(f'{n:,}' for n in layers['layers'])}"
         rows.append({"what": what, **figures, "peak_mb": usage.peak_mb})
     return Result(
@@ -34,9 +34,9 @@ def run(context: Context) -> Result:
         parameters={"clusters": CLUSTERS, "many_clusters": MANY_CLUSTERS},
         rows=rows,
         targets=[
-            Target(what="63 thousand documents, 100 clusters", value=found[0]["cpu_s"], limit=3, unit="CPU-s"),
-            Target(what="a million documents, 5,000 clusters", value=found[1]["wall_s"], limit=180, unit="s"),
-            Target(what="the same, peak memory", value=found[1]["peak_mb"], limit=3_000, unit="MB"),
+            Target(what="63 thousand documents, 100 clusters", value=measured[0]["cpu_s"], limit=3, unit="CPU-s"),
+            Target(what="a million documents, 5,000 clusters", value=measured[1]["wall_s"], limit=180, unit="s"),
+            Target(what="the same, peak memory", value=measured[1]["peak_mb"], limit=3_000, unit="MB"),
         ],
         notes=[
             "Texts of the million are overlapping stretches of twelve words; imports are counted, start is not. "
@@ -58,7 +58,7 @@ def cluster_corpus(path: Path, text: str, folder: str, clusters: int) -> dict[st
     values = {"corpus": {"sources": [str(path)], "text": text}, "out": folder}
     run_job(parse_job(values, where="the benchmark"), Observer("quiet"), until="embed")
     workspace = ls.open(folder)
-    embedding = next(one for one in workspace.artifacts if one.kind == "embedding")
+    embedding = next(artifact for artifact in workspace.artifacts if artifact.kind == "embedding")
     request = ClustersRequest(
         snapshot=str(workspace.snapshot.id),
         embedding=embedding.id,
@@ -84,7 +84,7 @@ def label_corpus(folder: str) -> dict[str, Any]:
     from latentscale.storage.artifacts import read_table
 
     workspace = ls.open(folder)
-    clusters = next(one for one in workspace.artifacts if one.kind == "clusters")
+    clusters = next(artifact for artifact in workspace.artifacts if artifact.kind == "clusters")
     request = LabelsRequest(
         clusters=clusters.id,
         text=workspace.record.text_column,

@@ -1,4 +1,4 @@
-"""Layouts and clusters beside umap-learn, hdbscan and scikit-learn: what they cost, and how good they are."""
+"""Cost and quality of layouts and clusters, compared with umap-learn, hdbscan and scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LAYOUTS = ("latentscale exact", "latentscale fast", UMAP)
 
 
 def run(context: Context) -> Result:
-    """Both sides in processes that have compiled their code before the clock starts."""
+    """Run both sides in processes that compile their code before the measurement."""
     workspaces.warm(context)
     folder = context.folder("layout")
-    available = corpora.whole(context).rows
+    available = corpora.full_corpus(context).rows
     sizes = [size for size in ((800, 1_500) if context.quick else SIZES) if size <= available] or [available]
     files: list[str] = []
     for size in sizes:
@@ -38,17 +38,17 @@ def run(context: Context) -> Result:
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     for size, file in zip(sizes, files, strict=True):
-        found = ours[file] | theirs[file]
-        for name, cost in found.items():
+        costs = ours[file] | theirs[file]
+        for name, cost in costs.items():
             rows.append({"what": f"{size:,}: {name}", **cost, **quality[file].get(name, {})})
         default = {name: quality[file][name] for name in ("latentscale exact", UMAP)}
-        mine, base = default.values()
+        our_quality, umap_quality = default.values()
         for figure in ("trustworthiness", "preservation"):
             what = f"{size:,} documents, {figure}@{NEIGHBORS} of umap-learn's"
-            ratio = mine[figure] / base[figure]
+            ratio = our_quality[figure] / umap_quality[figure]
             targets.append(Target(what=what, value=ratio, limit=0.98, at_least=True))
-        spent = found["latentscale exact"]["cpu_s"] / found[UMAP]["cpu_s"]
-        targets.append(Target(what=f"{size:,} documents, CPU-seconds of umap-learn's", value=spent, limit=1))
+        cpu_ratio = costs["latentscale exact"]["cpu_s"] / costs[UMAP]["cpu_s"]
+        targets.append(Target(what=f"{size:,} documents, CPU-seconds of umap-learn's", value=cpu_ratio, limit=1))
     for method in ("HDBSCAN", "K-means"):
         pair = [quality[files[0]].get(f"{who} {method}", {}).get("nmi") for who in ("latentscale", "by hand:")]
         if None not in pair:
@@ -57,7 +57,7 @@ def run(context: Context) -> Result:
             )
     return Result(
         title="UMAP layouts beside umap-learn's, and clusters against known classes beside the same steps by hand.",
-        parameters=corpora.whole(context).facts() | {"sample_for_quality": 1_000, "classes": _classes(context)},
+        parameters=corpora.full_corpus(context).facts() | {"sample_for_quality": 1_000, "classes": _classes(context)},
         rows=rows,
         targets=targets,
         notes=[
@@ -76,14 +76,14 @@ def run(context: Context) -> Result:
 
 
 def _classes(context: Context) -> str:
-    return corpora.whole(context).classes or "none"
+    return corpora.full_corpus(context).classes or "none"
 
 
 # ------------------------------------------------------------------------------------------------ in fresh processes
 
 
 def write_vectors(corpus: str, column: str, path: str, classes: str | None = None) -> dict[str, Any]:
-    """Embed a column with the shipped model; save the vectors and the classes as numbers."""
+    """Embed a column with the shipped model; save the vectors and the classes as integers."""
     import polars as pl
 
     from latentscale.embedders.static import StaticEmbedder
@@ -93,11 +93,11 @@ def write_vectors(corpus: str, column: str, path: str, classes: str | None = Non
     np.save(path, embedded.vectors[embedded.embeddable])
     if classes is not None:
         codes = frame[classes].cast(pl.String).fill_null("").cast(pl.Categorical).to_physical().to_numpy()
-        np.save(_beside(path, "classes"), codes[embedded.embeddable])
+        np.save(_companion(path, "classes"), codes[embedded.embeddable])
     return {}
 
 
-def _beside(path: str, name: str) -> Path:
+def _companion(path: str, name: str) -> Path:
     return Path(path).with_suffix(f".{name}.npy")
 
 
@@ -106,11 +106,11 @@ def _slug(name: str) -> str:
 
 
 def _save(file: str, name: str, array: Any) -> None:
-    np.save(_beside(file, _slug(name)), np.asarray(array))
+    np.save(_companion(file, _slug(name)), np.asarray(array))
 
 
 def lay_out(files: list[str], folder: str) -> dict[str, Any]:
-    """LatentScale's graph, layouts and clusters."""
+    """Compute LatentScale's graph, layouts and clusters."""
     from latentscale.backends.cpu.clustering import hdbscan, kmeans, nearest_centroid
     from latentscale.backends.cpu.layout import fuzzy_graph, layout
     from latentscale.backends.cpu.neighbors import nearest_neighbors
@@ -134,10 +134,10 @@ def lay_out(files: list[str], folder: str) -> dict[str, Any]:
             mode=mode,
             **common,
         )
-    answer: dict[str, Any] = {}
+    costs_by_file: dict[str, Any] = {}
     for file in files:
         matrix = np.load(file)
-        found = answer[file] = {}
+        costs = costs_by_file[file] = {}
         for mode in ("exact", "fast"):
             clock = Clock()
             for repeat in range(REPEATS):
@@ -146,8 +146,8 @@ def lay_out(files: list[str], folder: str) -> dict[str, Any]:
                 points = layout(fuzzy, matrix, n_components=2, min_dist=0.1, mode=mode, **settings)
                 clock.step(str(repeat))
                 _save(file, f"latentscale {mode} {repeat}", points)
-            found[f"latentscale {mode}"] = clock.mean()
-        if file != files[0] or not _beside(file, "classes").exists():
+            costs[f"latentscale {mode}"] = clock.mean()
+        if file != files[0] or not _companion(file, "classes").exists():
             continue
         clock = Clock()
         fuzzy = fuzzy_graph(graph_of(matrix), n_neighbors=NEIGHBORS)
@@ -158,37 +158,37 @@ def lay_out(files: list[str], folder: str) -> dict[str, Any]:
         clock.step("hdbscan")
         nearest, _ = nearest_centroid(matrix, clusters.labels)
         noise = float((clusters.labels < 0).mean())
-        found["latentscale HDBSCAN"] = clock.steps["hdbscan"] | {"noise": noise, "clusters": clusters.n_clusters}
+        costs["latentscale HDBSCAN"] = clock.steps["hdbscan"] | {"noise": noise, "clusters": clusters.n_clusters}
         _save(file, "latentscale HDBSCAN", nearest)
-        k = len(np.unique(np.load(_beside(file, "classes"))))
+        k = len(np.unique(np.load(_companion(file, "classes"))))
         clock = Clock()
         means = kmeans(matrix, n_clusters=k, seed=SEED, threads=threads)
         clock.step("kmeans")
-        found["latentscale K-means"] = clock.steps["kmeans"] | {"clusters": k}
+        costs["latentscale K-means"] = clock.steps["kmeans"] | {"clusters": k}
         _save(file, "latentscale K-means", means.labels)
-    return answer
+    return costs_by_file
 
 
 def lay_out_by_hand(files: list[str], folder: str) -> dict[str, Any]:
-    """The same with umap-learn, hdbscan and scikit-learn."""
+    """Compute the same with umap-learn, hdbscan and scikit-learn."""
     import hdbscan
     import umap
     from sklearn.cluster import KMeans
 
-    # umap-learn takes another way below 4,096 rows; this compiles what the large ones need.
+    # umap-learn has another code path below 4,096 rows; this compiles that of larger sets.
     warm = np.random.default_rng(SEED).normal(size=(4_200, 32)).astype(np.float32)
     umap.UMAP(metric="cosine", n_epochs=5).fit(warm)
-    answer: dict[str, Any] = {}
+    costs_by_file: dict[str, Any] = {}
     for file in files:
         matrix = np.load(file)
-        found = answer[file] = {}
+        costs = costs_by_file[file] = {}
         clock = Clock()
         for repeat in range(REPEATS):
             points = umap.UMAP(n_neighbors=NEIGHBORS, metric="cosine").fit_transform(matrix)
             clock.step(str(repeat))
             _save(file, f"{UMAP} {repeat}", np.asarray(points, np.float32))
-        found[UMAP] = clock.mean()
-        if file != files[0] or not _beside(file, "classes").exists():
+        costs[UMAP] = clock.mean()
+        if file != files[0] or not _companion(file, "classes").exists():
             continue
         clock = Clock()
         model = umap.UMAP(n_neighbors=NEIGHBORS, metric="cosine", n_components=5, min_dist=0.0, init="pca")
@@ -197,39 +197,39 @@ def lay_out_by_hand(files: list[str], folder: str) -> dict[str, Any]:
         labels = hdbscan.HDBSCAN(min_cluster_size=size, min_samples=min(10, size)).fit_predict(space)
         clock.step("hdbscan")
         count = int(labels.max(initial=-1)) + 1
-        found["by hand: HDBSCAN"] = clock.steps["hdbscan"] | {"noise": float((labels < 0).mean()), "clusters": count}
+        costs["by hand: HDBSCAN"] = clock.steps["hdbscan"] | {"noise": float((labels < 0).mean()), "clusters": count}
         _save(file, "by hand: HDBSCAN", byhand.to_nearest(matrix, labels))
-        k = len(np.unique(np.load(_beside(file, "classes"))))
+        k = len(np.unique(np.load(_companion(file, "classes"))))
         clock = Clock()
         means = KMeans(n_clusters=k, n_init=cast(Any, 5), random_state=SEED).fit_predict(matrix)
         clock.step("kmeans")
-        found["by hand: K-means"] = clock.steps["kmeans"] | {"clusters": k}
+        costs["by hand: K-means"] = clock.steps["kmeans"] | {"clusters": k}
         _save(file, "by hand: K-means", means)
-    return answer
+    return costs_by_file
 
 
 def judge(files: list[str], folder: str) -> dict[str, Any]:
-    """Measure all layouts and clusterings that were saved."""
+    """Evaluate all saved layouts and clusterings."""
     from sklearn.metrics import normalized_mutual_info_score
 
     from latentscale.backends.cpu.faithfulness import faithfulness
 
-    answer: dict[str, Any] = {}
+    figures_by_file: dict[str, Any] = {}
     for file in files:
-        matrix, found = np.load(file), answer.setdefault(file, {})
+        matrix, figures = np.load(file), figures_by_file.setdefault(file, {})
         for name in LAYOUTS:
-            layouts = [np.load(_beside(file, _slug(f"{name} {repeat}"))) for repeat in range(REPEATS)]
-            kept = [faithfulness(matrix, p, k=NEIGHBORS, sample=1_000, seed=0, threads=2) for p in layouts]
+            layouts = [np.load(_companion(file, _slug(f"{name} {repeat}"))) for repeat in range(REPEATS)]
+            results = [faithfulness(matrix, p, k=NEIGHBORS, sample=1_000, seed=0, threads=2) for p in layouts]
             for figure in ("trustworthiness", "preservation"):
-                values = [getattr(one, figure) for one in kept]
-                facts = found.setdefault(name, {})
+                values = [getattr(result, figure) for result in results]
+                facts = figures.setdefault(name, {})
                 facts[figure] = sum(values) / REPEATS
                 facts[f"{figure}_spread"] = max(values) - min(values)
-        if not _beside(file, "classes").exists() or file != files[0]:
+        if not _companion(file, "classes").exists() or file != files[0]:
             continue
-        classes = np.load(_beside(file, "classes"))
+        classes = np.load(_companion(file, "classes"))
         for method in ("HDBSCAN", "K-means"):
             for who in ("latentscale", "by hand:"):
-                labels = np.load(_beside(file, _slug(f"{who} {method}")))
-                found[f"{who} {method}"] = {"nmi": float(normalized_mutual_info_score(classes, labels))}
-    return answer
+                labels = np.load(_companion(file, _slug(f"{who} {method}")))
+                figures[f"{who} {method}"] = {"nmi": float(normalized_mutual_info_score(classes, labels))}
+    return figures_by_file

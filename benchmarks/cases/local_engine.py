@@ -1,4 +1,4 @@
-"""Ingest and embed through the local engine, beside the version in which it was one loop in one process."""
+"""Ingest and embed with the local engine, compared with the version that was one loop in one process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from benchmarks.report import Result, Target
 # The last commit whose local engine was a loop.
 BEFORE = "7ee1065"
 FORMATS = ("csv", "jsonl", "parquet")
-# Of the documents that ship with the package, 8,000 of them, numbered so that no two are alike.
+# Copies of the 8,000 documents of the demo corpus, numbered so that all differ.
 COPIES = 40
 FILES = 16
 REPEATS = 2
-# In both versions: the workspace, the corpus, and the stages' seconds from the events of the run.
+# Works with both versions: runs the corpus and reads the stages' seconds from the events of the run.
 SCRIPT = """
 import json, sys, time
 import latentscale
@@ -40,19 +40,19 @@ print(json.dumps({"wall_s": wall, **{f"{stage}_s": seconds[stage] for stage in (
 
 
 def run(context: Context) -> Result:
-    """Each format through both versions, in turns; and a small corpus, which must not be slower."""
+    """Run each format with both versions, alternating, and a small corpus, which must not be slower."""
     folder = context.emptied("local-engine")
     before = _checkout(folder / "before")
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     for kind in FORMATS:
         corpus = folder / kind
-        _, made = fresh(make_corpus, path=corpus, kind=kind, copies=4 if context.quick else COPIES, files=FILES)
-        found, spread = _both(before, corpus, folder, repeats=1 if context.quick else REPEATS)
-        ratio = found["before"]["wall_s"] / found["now"]["wall_s"]
+        _, written = fresh(make_corpus, path=corpus, kind=kind, copies=4 if context.quick else COPIES, files=FILES)
+        runs, spread = _compare_versions(before, corpus, folder, repeats=1 if context.quick else REPEATS)
+        ratio = runs["before"]["wall_s"] / runs["now"]["wall_s"]
         megabytes = sum(path.stat().st_size for path in corpus.iterdir()) / 1e6
-        for version, facts in found.items():
-            rows.append({"what": f"{kind}, {made['rows']:,} documents, {megabytes:.0f} MB, {version}", **facts})
+        for version, facts in runs.items():
+            rows.append({"what": f"{kind}, {written['rows']:,} documents, {megabytes:.0f} MB, {version}", **facts})
         targets.append(
             Target(
                 what=f"{kind}: times as fast as before, wall time",
@@ -65,13 +65,13 @@ def run(context: Context) -> Result:
         shutil.rmtree(corpus)
     corpus = folder / "small"
     fresh(make_corpus, path=corpus, kind="csv", copies=1, files=4)
-    found, spread = _both(before, corpus, folder, repeats=3)
-    rows += [{"what": f"csv, 8,000 documents in 4 files, {version}", **facts} for version, facts in found.items()]
-    added = 100 * (found["now"]["wall_s"] / found["before"]["wall_s"] - 1)
+    runs, spread = _compare_versions(before, corpus, folder, repeats=3)
+    rows += [{"what": f"csv, 8,000 documents in 4 files, {version}", **facts} for version, facts in runs.items()]
+    added = 100 * (runs["now"]["wall_s"] / runs["before"]["wall_s"] - 1)
     targets.append(Target(what="a small corpus, added wall time", value=added, limit=5, unit="%", spread=100 * spread))
     corpus = folder / "alone"
     fresh(make_corpus, path=corpus, kind="csv", copies=4, files=8)
-    rows += _ways(corpus, folder)
+    rows += _compare_workers(corpus, folder)
     return Result(
         title="Ingest and embed through the local engine, beside the version in which it was one loop.",
         parameters={"before": BEFORE, "files": FILES, "repeats": REPEATS, "shard_rows": "default"},
@@ -90,7 +90,7 @@ def run(context: Context) -> Result:
 
 
 def _checkout(folder: Path) -> Path:
-    """The package as it was, without its page."""
+    """Check out the earlier package, without its page."""
     archive = subprocess.run(
         ["git", "archive", "--format=tar", BEFORE, "latentscale"], cwd=REPOSITORY, capture_output=True, check=False
     )
@@ -101,25 +101,27 @@ def _checkout(folder: Path) -> Path:
     return folder
 
 
-def _both(before: Path, corpus: Path, folder: Path, *, repeats: int) -> tuple[dict[str, dict[str, float]], float]:
-    """The fastest run of each version, and by which share the repeats of one differ at most."""
+def _compare_versions(
+    before: Path, corpus: Path, folder: Path, *, repeats: int
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Return the fastest run of each version, and the largest relative difference between repeats of one."""
     runs: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
     for _ in range(repeats):
         for version, path in (("before", before), ("now", REPOSITORY)):
             out = folder / "out"
             shutil.rmtree(out, ignore_errors=True)
-            # -P: the current folder, which is this repository, does not come first.
+            # -P: do not put the current folder, which is this repository, on the import path.
             command = [sys.executable, "-P", "-c", SCRIPT, str(corpus), str(out), "{}"]
             usage, text = run_command(command, variables={"PYTHONPATH": str(path)})
             runs[version].append(json.loads(text) | {"cpu_s": usage.cpu_s})
-    walls = [sorted(run["wall_s"] for run in found) for found in runs.values()]
-    best = {version: min(found, key=lambda run: run["wall_s"]) for version, found in runs.items()}
-    return best, max(wall[-1] / wall[0] - 1 for wall in walls)
+    walls = [sorted(run["wall_s"] for run in version_runs) for version_runs in runs.values()]
+    fastest = {version: min(version_runs, key=lambda run: run["wall_s"]) for version, version_runs in runs.items()}
+    return fastest, max(wall[-1] / wall[0] - 1 for wall in walls)
 
 
-def _ways(corpus: Path, folder: Path) -> list[dict[str, Any]]:
-    """The same units and shards by one process, by two threads of one, and by two processes."""
-    found = {
+def _compare_workers(corpus: Path, folder: Path) -> list[dict[str, Any]]:
+    """Compute the same units and shards with one process, with two threads, and with two processes."""
+    facts_by_way = {
         "one process": [fresh(work, corpus=corpus, out=folder / "one", threads=1)[1]],
         "two threads": [fresh(work, corpus=corpus, out=folder / "threads", threads=2)[1]],
     }
@@ -127,10 +129,10 @@ def _ways(corpus: Path, folder: Path) -> list[dict[str, Any]]:
         halves = pool.map(
             lambda half: fresh(work, corpus=corpus, out=folder / f"half-{half}", threads=1, half=half)[1], range(2)
         )
-        found["two processes"] = list(halves)
+        facts_by_way["two processes"] = list(halves)
     return [
         {"what": f"the workers alone, {way}", **{k: max(facts[k] for facts in parts) for k in ("ingest_s", "embed_s")}}
-        for way, parts in found.items()
+        for way, parts in facts_by_way.items()
     ]
 
 
@@ -138,23 +140,23 @@ def _ways(corpus: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def make_corpus(path: str, kind: str, copies: int, files: int) -> dict[str, Any]:
-    """Write the demo corpus so often into files of one kind; each copy's texts end with its number."""
+    """Write ``copies`` of the demo corpus to files of one format; each copy's texts end with its number."""
     import polars as pl
 
     from latentscale.demo import corpus_path
 
     frame = pl.read_parquet(corpus_path())
-    whole = pl.concat([frame.with_columns(pl.col("text") + f"\nCopy {number}.") for number in range(copies)])
+    documents = pl.concat([frame.with_columns(pl.col("text") + f"\nCopy {number}.") for number in range(copies)])
     folder = Path(path)
     folder.mkdir(parents=True)
     write = {"csv": pl.DataFrame.write_csv, "jsonl": pl.DataFrame.write_ndjson, "parquet": pl.DataFrame.write_parquet}
-    for number, part in enumerate(whole.iter_slices(-(-len(whole) // files))):
+    for number, part in enumerate(documents.iter_slices(-(-len(documents) // files))):
         write[kind](part, folder / f"part-{number:02}.{kind}")
-    return {"rows": len(whole)}
+    return {"rows": len(documents)}
 
 
 def work(corpus: str, out: str, threads: int, half: int | None = None) -> dict[str, Any]:
-    """Do all units and their shards, or every second unit, with the stages' own workers."""
+    """Ingest and embed all units, or every second one, with the stages' own workers."""
     import time
 
     from latentscale.config import CorpusConfig, IngestConfig, parse_job
@@ -175,10 +177,11 @@ def work(corpus: str, out: str, threads: int, half: int | None = None) -> dict[s
     workers = ingest.IngestWorker(store, sources, settings), embed.EmbedWorker(store, spec, request)
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
-        receipts = [receipt for made in pool.map(workers[0], units) for receipt in made]
-        between = time.perf_counter()
+        receipts = [receipt for unit_receipts in pool.map(workers[0], units) for receipt in unit_receipts]
+        ingested = time.perf_counter()
         shards = [
-            Shard(key=one.key, name=document_name(one.key), rows=one.rows, base=0, bytes=one.bytes) for one in receipts
+            Shard(key=receipt.key, name=document_name(receipt.key), rows=receipt.rows, base=0, bytes=receipt.bytes)
+            for receipt in receipts
         ]
         list(pool.map(workers[1], shards))
-    return {"ingest_s": between - started, "embed_s": time.perf_counter() - between}
+    return {"ingest_s": ingested - started, "embed_s": time.perf_counter() - ingested}

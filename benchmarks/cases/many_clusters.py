@@ -1,4 +1,4 @@
-"""What the members of all clusters cost, as their number grows: one sort, beside a mask for each cluster."""
+"""Cost of the members of all clusters as their number grows: one sort, compared with a mask per cluster."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CLUSTERS = (100, 1_000, 4_000)
 
 
 def run(context: Context) -> Result:
-    """Centres, hulls and members of more and more clusters of a million documents."""
+    """Compute centres, hulls and members of an increasing number of clusters of a million documents."""
     documents = DOCUMENTS // 20 if context.quick else DOCUMENTS
     rows: list[dict[str, Any]] = []
     walls: dict[int, float] = {}
     for clusters in CLUSTERS:
-        usage, found = fresh(grouped, documents=documents, clusters=clusters)
-        walls[clusters] = found["wall_s"]
-        rows.append({"documents": documents, "clusters": clusters, **found, "peak_mb": usage.peak_mb})
-    usage, found = fresh(classed, documents=documents)
-    rows.append({"documents": documents, "clusters": 40, **found, "peak_mb": usage.peak_mb})
+        usage, measured = fresh(grouped, documents=documents, clusters=clusters)
+        walls[clusters] = measured["wall_s"]
+        rows.append({"documents": documents, "clusters": clusters, **measured, "peak_mb": usage.peak_mb})
+    usage, measured = fresh(classed, documents=documents)
+    rows.append({"documents": documents, "clusters": 40, **measured, "peak_mb": usage.peak_mb})
     most, least = max(walls), min(walls)
     return Result(
         title="Passes over the documents for each cluster: members, centres and hulls of many clusters.",
@@ -46,7 +46,7 @@ def run(context: Context) -> Result:
 
 
 def grouped(documents: int, clusters: int) -> dict[str, Any]:
-    """Members, centres and hulls of ``clusters`` clusters, as labels and publish need them."""
+    """Compute members, centres and hulls of ``clusters`` clusters, as for labels and publish."""
     import numpy as np
 
     from latentscale.backends.grouping import members_by_cluster
@@ -68,7 +68,7 @@ def grouped(documents: int, clusters: int) -> dict[str, Any]:
 
 
 def classed(documents: int) -> dict[str, Any]:
-    """Agreement with classes that are numbers, as a column of text is read."""
+    """Compute the agreement with classes as integers, the form in which a text column is read."""
     import numpy as np
 
     from latentscale.quality.metrics import agreement
@@ -76,6 +76,6 @@ def classed(documents: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     labels = random.integers(-1, 40, documents).astype(np.int32)
     started = time.perf_counter()
-    found = agreement(labels, random.integers(-1, 40, documents).astype(np.int32))
-    assert found is not None
+    result = agreement(labels, random.integers(-1, 40, documents).astype(np.int32))
+    assert result is not None
     return {"wall_s": time.perf_counter() - started}

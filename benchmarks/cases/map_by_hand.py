@@ -1,4 +1,4 @@
-"""From vectors to graph, two layouts and clusters, beside umap-learn run twice and hdbscan, for real corpora."""
+"""From vectors to graph, two layouts and clusters, compared with umap-learn run twice and hdbscan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.report import Result, Target
 STRETCHES, WIDTH = 100_000, 384
 OURS, BY_HAND, TSNE = "latentscale", "umap.UMAP() twice, hdbscan.HDBSCAN()", "openTSNE.TSNE(), the 2-D layout alone"
 MIN_SAMPLES = 10
-# What the package's default makes of the vectors: cosine distances, all processors.
+# The package's defaults, with cosine distances and all processors.
 TSNE_SCRIPT = """
 import json, sys, time, resource
 import numpy as np
@@ -35,28 +35,31 @@ print(json.dumps({"layout 2-D": {"cpu_s": cpu, "wall_s": time.perf_counter() - b
 
 
 def run(context: Context) -> Result:
-    """One side after the other, each in a process that has compiled its code before the clock starts."""
+    """Run one side after the other, each in a process that compiles its code before the measurement."""
     workspaces.warm(context)
     folder = context.emptied("map_by_hand")
-    corpus, more = corpora.whole(context), corpora.stretches(context, _most(context), group_rows=20_000)
+    corpus, wide_corpus = (
+        corpora.full_corpus(context),
+        corpora.passages(context, _row_count(context), group_rows=20_000),
+    )
     real, wide = folder / "real.npy", folder / "wide.npy"
     fresh(write_vectors, corpus=corpus.path, column=corpus.text, path=real)
-    fresh(write_wide, corpus=more.path, column=more.text, path=wide)
+    fresh(write_wide, corpus=wide_corpus.path, column=wide_corpus.text, path=wide)
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     for path in (real, wide):
         name = " × ".join(f"{size:,}" for size in np.load(path, mmap_mode="r").shape)
-        found = _sides(context, path)
-        rows += [{"what": f"{name}: {side}", **facts} for side, facts in found.items()]
-        ours, theirs = found[OURS], found[BY_HAND]
-        beside = theirs["cpu_s"] / ours["cpu_s"]
-        targets.append(Target(what=f"{name}: CPU-seconds by hand, of ours", value=beside, limit=3, at_least=True))
+        facts_by_side = _sides(context, path)
+        rows += [{"what": f"{name}: {side}", **facts} for side, facts in facts_by_side.items()]
+        ours, umap_facts = facts_by_side[OURS], facts_by_side[BY_HAND]
+        cpu_ratio = umap_facts["cpu_s"] / ours["cpu_s"]
+        targets.append(Target(what=f"{name}: CPU-seconds by hand, of ours", value=cpu_ratio, limit=3, at_least=True))
         for figure in ("trustworthiness", "preservation"):
-            ratio = ours[figure] / theirs[figure]
+            ratio = ours[figure] / umap_facts[figure]
             targets.append(Target(what=f"{name}: {figure}, of umap-learn's", value=ratio, limit=0.99, at_least=True))
     return Result(
         title="From vectors to neighbours, a 2-D and a 5-D layout and clusters, beside umap-learn twice and hdbscan.",
-        parameters={**corpus.facts(), "stretches": more.rows, "width": WIDTH},
+        parameters={**corpus.facts(), "stretches": wide_corpus.rows, "width": WIDTH},
         rows=rows,
         targets=targets,
         notes=[
@@ -71,40 +74,48 @@ def run(context: Context) -> Result:
     )
 
 
-def _most(context: Context) -> int:
+def _row_count(context: Context) -> int:
     return 3_000 if context.quick else STRETCHES
 
 
 def _sides(context: Context, path: Path) -> dict[str, dict[str, Any]]:
-    """Cost and figures of each side on one matrix."""
+    """Measure the cost and figures of each side on one matrix."""
 
-    def beside(name: str) -> Path:
+    def companion(name: str) -> Path:
         return path.with_suffix(f".{name}.npy")
 
-    made: dict[str, tuple[Usage, dict[str, Any], Path]] = {
-        OURS: (*fresh(ours, vectors=path, out=beside("ours"), compiled=context.compiled), beside("ours")),
-        BY_HAND: (*fresh(by_hand, vectors=path, out=beside("hand")), beside("hand")),
+    outputs: dict[str, tuple[Usage, dict[str, Any], Path]] = {
+        OURS: (*fresh(ours, vectors=path, out=companion("ours"), compiled=context.compiled), companion("ours")),
+        BY_HAND: (*fresh(by_hand, vectors=path, out=companion("hand")), companion("hand")),
     }
     if context.opentsne_python:
-        usage, said = run_command([context.opentsne_python, "-c", TSNE_SCRIPT, str(path), str(beside("tsne"))])
-        made[TSNE] = usage, json.loads(said.splitlines()[-1]), beside("tsne")
-    found: dict[str, dict[str, Any]] = {}
-    for side, (usage, steps, layout) in made.items():
+        usage, stdout = run_command([context.opentsne_python, "-c", TSNE_SCRIPT, str(path), str(companion("tsne"))])
+        outputs[TSNE] = usage, json.loads(stdout.splitlines()[-1]), companion("tsne")
+    facts_by_side: dict[str, dict[str, Any]] = {}
+    for side, (usage, steps, layout) in outputs.items():
         _, figures = fresh(judge, vectors=path, layout=layout, compiled=context.compiled)
         cost = {key: sum(step[key] for step in steps.values()) for key in ("cpu_s", "wall_s")}
-        parts = {f"{step}_cpu_s": one["cpu_s"] for step, one in steps.items()}
-        found[side] = {**cost, **parts, "peak_mb": usage.peak_mb, **figures}
-    _, alike = fresh(compare, first=beside("ours"), second=beside("hand"))
-    found[OURS] |= {"clusters": alike["clusters"][0], "noise": alike["noise"][0], "nmi": alike["nmi"]}
-    found[BY_HAND] |= {"clusters": alike["clusters"][1], "noise": alike["noise"][1], "nmi": alike["nmi"]}
-    return found
+        parts = {f"{step}_cpu_s": cost_of_step["cpu_s"] for step, cost_of_step in steps.items()}
+        facts_by_side[side] = {**cost, **parts, "peak_mb": usage.peak_mb, **figures}
+    _, comparison = fresh(compare, first=companion("ours"), second=companion("hand"))
+    facts_by_side[OURS] |= {
+        "clusters": comparison["clusters"][0],
+        "noise": comparison["noise"][0],
+        "nmi": comparison["nmi"],
+    }
+    facts_by_side[BY_HAND] |= {
+        "clusters": comparison["clusters"][1],
+        "noise": comparison["noise"][1],
+        "nmi": comparison["nmi"],
+    }
+    return facts_by_side
 
 
 # ------------------------------------------------------------------------------------------------ in fresh processes
 
 
 def write_wide(corpus: str, column: str, path: str) -> dict[str, Any]:
-    """Save real vectors that are wider than those of the shipped model: TF-IDF, then a truncated SVD."""
+    """Save vectors that are wider than those of the shipped model: TF-IDF and truncated SVD."""
     import polars as pl
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -118,7 +129,7 @@ def write_wide(corpus: str, column: str, path: str) -> dict[str, Any]:
 
 
 def ours(vectors: str, out: str) -> dict[str, Any]:
-    """The steps of a run, by the backend that it takes on processors."""
+    """Compute the steps of a run with the CPU backend."""
     from latentscale.backends.cpu.backend import CpuBackend
     from latentscale.backends.cpu.spanning import spanning_tree
     from latentscale.machine import available_processors
@@ -130,8 +141,8 @@ def ours(vectors: str, out: str) -> dict[str, Any]:
         clock, backend = Clock(), CpuBackend()
         common: dict[str, Any] = {"n_neighbors": NEIGHBORS, "spread": 1.0, "n_epochs": None, "threads": threads}
         common |= {"negative_sample_rate": 5, "learning_rate": 1.0, "deterministic": True, "seed": SEED}
-        found = {"k": NEIGHBORS, "method": "auto", "recall_target": 0.95, "seed": SEED, "threads": threads}
-        graph = backend.neighbors(matrix, **found)
+        search = {"k": NEIGHBORS, "method": "auto", "recall_target": 0.95, "seed": SEED, "threads": threads}
+        graph = backend.neighbors(matrix, **search)
         clock.step("neighbors")
         plane = backend.layout(graph, matrix, n_components=2, min_dist=0.1, **common).coordinates
         clock.step("layout 2-D")
@@ -149,7 +160,7 @@ def ours(vectors: str, out: str) -> dict[str, Any]:
         return clock, plane, clusters.labels
 
     matrix = np.load(vectors)
-    # What many documents take is compiled, too: another search, and a spanning tree of our own.
+    # Also compile the code for many documents: another search, and our own spanning tree.
     steps(matrix[:600])
     CpuBackend().neighbors(
         matrix[:2_000], k=NEIGHBORS, method="pynndescent", recall_target=0.95, seed=SEED, threads=threads
@@ -162,7 +173,7 @@ def ours(vectors: str, out: str) -> dict[str, Any]:
 
 
 def by_hand(vectors: str, out: str) -> dict[str, Any]:
-    """As most notebooks have it."""
+    """Compute the steps as most notebooks do."""
     import hdbscan
     import umap
 
@@ -181,7 +192,7 @@ def by_hand(vectors: str, out: str) -> dict[str, Any]:
         return clock, np.asarray(plane, np.float32), labels
 
     matrix = np.load(vectors)
-    # umap-learn takes another way below 4,096 rows: this compiles what the large ones need.
+    # umap-learn has another code path below 4,096 rows; this compiles that of larger sets.
     steps(matrix[:4_200], n_epochs=5)
     clock, plane, labels = steps(matrix)
     np.save(out, plane)
@@ -190,20 +201,20 @@ def by_hand(vectors: str, out: str) -> dict[str, Any]:
 
 
 def judge(vectors: str, layout: str) -> dict[str, Any]:
-    """How faithful a layout is."""
+    """Measure the faithfulness of a layout."""
     from latentscale.backends.cpu.faithfulness import faithfulness
 
-    found = faithfulness(np.load(vectors), np.load(layout), k=NEIGHBORS, sample=2_000, seed=0, threads=2)
-    return {"trustworthiness": found.trustworthiness, "preservation": found.preservation}
+    result = faithfulness(np.load(vectors), np.load(layout), k=NEIGHBORS, sample=2_000, seed=0, threads=2)
+    return {"trustworthiness": result.trustworthiness, "preservation": result.preservation}
 
 
 def compare(first: str, second: str) -> dict[str, Any]:
-    """Two clusterings: their numbers of clusters, their noise, and what they share."""
+    """Compare two clusterings: numbers of clusters, noise, and NMI."""
     from sklearn.metrics import normalized_mutual_info_score
 
-    labels = [np.load(Path(one).with_suffix(".labels.npy")) for one in (first, second)]
+    labels = [np.load(Path(clusters).with_suffix(".labels.npy")) for clusters in (first, second)]
     return {
-        "clusters": [int(one.max(initial=-1)) + 1 for one in labels],
-        "noise": [float((one < 0).mean()) for one in labels],
+        "clusters": [int(clusters.max(initial=-1)) + 1 for clusters in labels],
+        "noise": [float((clusters < 0).mean()) for clusters in labels],
         "nmi": float(normalized_mutual_info_score(*labels)),
     }

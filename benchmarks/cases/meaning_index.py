@@ -1,4 +1,4 @@
-"""The page's search by meaning: what it costs to write, what a query fetches, and how many of the nearest it finds."""
+"""Semantic search on the page: cost of writing the index, bytes read by a query, and recall."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.processes import fresh
 from benchmarks.report import Result, Target
 
 CUTS = ("documents", "sentences")
-# Of short stretches of the texts.
+# Number of short windows of the texts.
 MILLION = 1_000_000
 WORDS = 6
 QUERY_MB = 2.5
@@ -31,16 +31,16 @@ print labels|stock market data|fuzzy search|text to speech|window manager"""
 
 
 def run(context: Context) -> Result:
-    """Write the section for the corpus, for its sentences, and for a million stretches of it, each a document."""
-    corpus = corpora.whole(context)
+    """Write the section for the corpus, for its sentences, and for a million windows of words."""
+    corpus = corpora.full_corpus(context)
     rows: list[dict[str, Any]] = []
     for cut in CUTS[:1] if context.quick else CUTS:
-        usage, found = fresh(write_section, corpus=corpus.path, text=corpus.text, cut=cut)
-        rows.append({**found, "peak_mb": usage.peak_mb})
+        usage, measured = fresh(write_section, corpus=corpus.path, text=corpus.text, cut=cut)
+        rows.append({**measured, "peak_mb": usage.peak_mb})
     if not context.quick:
-        million = corpora.windows(context, MILLION, group_rows=65_536)
-        usage, found = fresh(write_section, corpus=million.path, text=million.text, cut="documents")
-        rows.append({**found, "cut": "stretches of twelve words", "peak_mb": usage.peak_mb})
+        windows = corpora.windows(context, MILLION, group_rows=65_536)
+        usage, measured = fresh(write_section, corpus=windows.path, text=windows.text, cut="documents")
+        rows.append({**measured, "cut": "stretches of twelve words", "peak_mb": usage.peak_mb})
     targets = [
         target
         for row in rows
@@ -72,7 +72,7 @@ def run(context: Context) -> Result:
 
 
 def queries() -> list[str]:
-    """The texts that are searched for."""
+    """The sample queries."""
     return TYPED.replace("\n", "|").split("|")
 
 
@@ -80,7 +80,7 @@ def queries() -> list[str]:
 
 
 def write_section(corpus: str, text: str, cut: str) -> dict[str, Any]:
-    """Write the section ``meaning`` of the corpus, and add up what was written."""
+    """Write the section ``meaning`` of the corpus, and sum the sizes of its files."""
     import time
 
     import numpy as np

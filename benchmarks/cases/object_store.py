@@ -1,4 +1,4 @@
-"""An object store on loopback (OpenStack Swift): listing, and copies of the same bytes beside plain s3fs."""
+"""An object store on loopback (OpenStack Swift): listing, and copying the same bytes, compared with plain s3fs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAR = 0.05
 
 
 def run(context: Context) -> Result:
-    """One server for all; each listing and each copy in a fresh process, the two sides of a comparison by turns."""
+    """Use one server; run each listing and each copy in a fresh process, alternating the sides."""
     keys = 5_000 if context.quick else KEYS
     rounds = 3 if context.quick else ROUNDS
     server = _module("swift_server", REPOSITORY / "tests/s3/swift.py")
@@ -40,15 +40,18 @@ def run(context: Context) -> Result:
         with proxies.faulty_proxy(swift.endpoint) as proxy:
             for proxy.latency, where in ((0.0, ""), (FAR, f", {FAR * 1000:.0f} ms away")):
                 for way in ("s3fs find", "latentscale, one request at a time", "latentscale, in parallel"):
-                    usage, found = fresh(listing, variables=variables, endpoint=proxy.endpoint, way=way, keys=keys)
-                    row = {"what": f"list: {way}{where}", **found, "peak_mb": usage.peak_mb}
+                    usage, measured = fresh(listing, variables=variables, endpoint=proxy.endpoint, way=way, keys=keys)
+                    row = {"what": f"list: {way}{where}", **measured, "peak_mb": usage.peak_mb}
                     listed.append(row | {"requests": len(proxy.requests) - 1})
                     proxy.requests.clear()
                     proxy.seen.clear()
         copied, targets = _compare(swift.endpoint, variables, sources, rounds)
     wall = {row["what"]: row["wall_s"] for row in listed}
-    far = f", {FAR * 1000:.0f} ms away"
-    ratio = wall[f"list: latentscale, in parallel{far}"] / wall[f"list: latentscale, one request at a time{far}"]
+    far_suffix = f", {FAR * 1000:.0f} ms away"
+    ratio = (
+        wall[f"list: latentscale, in parallel{far_suffix}"]
+        / wall[f"list: latentscale, one request at a time{far_suffix}"]
+    )
     return Result(
         title=f"A real object store on loopback: {keys:,} keys listed, and the same bytes copied by plain s3fs.",
         parameters={
@@ -58,7 +61,10 @@ def run(context: Context) -> Result:
             "rounds": rounds,
         },
         rows=[*listed, *copied],
-        targets=[*targets, Target(what=f"listing in parallel beside one request at a time{far}", value=ratio, limit=1)],
+        targets=[
+            *targets,
+            Target(what=f"listing in parallel beside one request at a time{far_suffix}", value=ratio, limit=1),
+        ],
         notes=[
             "OpenStack Swift with its s3api. Server and client share the processors, so that a listing in parallel "
             "gains little at no distance: what it saves is the way to a store that is far. The delayed rows have "
@@ -74,8 +80,8 @@ def run(context: Context) -> Result:
 
 
 def _sources(context: Context) -> dict[str, list[Path]]:
-    """What is copied: all objects of a workspace, one large object, and many small ones."""
-    corpus = corpora.sample(context, 2_000) if context.quick else corpora.whole(context)
+    """Make the files to copy: all objects of a workspace, one large object, and many small ones."""
+    corpus = corpora.sample(context, 2_000) if context.quick else corpora.full_corpus(context)
     workspace = context.emptied("object_store_workspace") / "map"
     workspaces.run_corpus(corpus, workspace, "--set", "ingest.shard_rows=4096", compiled=context.compiled)
     folder = context.emptied("object_store_bytes")
@@ -92,16 +98,18 @@ def _sources(context: Context) -> dict[str, list[Path]]:
 def _compare(
     endpoint: str, variables: dict[str, str], sources: dict[str, list[Path]], rounds: int
 ) -> tuple[list[dict[str, Any]], list[Target]]:
-    """Rows of both sides, and the ratios of their times."""
+    """Measure the rows of both sides, and the ratios of their times."""
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     for name, files in sources.items():
         titles = {"upload": f"upload, {name}", "read": f"read, {name}"}
-        seen: dict[tuple[str, str], list[dict[str, float]]] = {(way, side): [] for way in titles for side in SIDES}
-        for number in range(rounds):
-            # Who comes first changes, since the second may find something warm.
+        costs_by_side: dict[tuple[str, str], list[dict[str, float]]] = {
+            (way, side): [] for way in titles for side in SIDES
+        }
+        for round_number in range(rounds):
+            # Alternate which side is first, since the second may benefit from warm caches.
             for way in titles:
-                for side in SIDES[:: 1 if number % 2 else -1]:
+                for side in SIDES[:: 1 if round_number % 2 else -1]:
                     usage, cost = fresh(
                         copy,
                         variables=variables,
@@ -111,15 +119,15 @@ def _compare(
                         files=[str(path) for path in files],
                         prefix=f"{name}-{side}",
                     )
-                    seen[way, side].append({**cost, "peak_mb": usage.peak_mb})
+                    costs_by_side[way, side].append({**cost, "peak_mb": usage.peak_mb})
         for way, title in titles.items():
             for side in SIDES:
-                costs = seen[way, side]
+                costs = costs_by_side[way, side]
                 median = {key: statistics.median(cost[key] for cost in costs) for key in ("wall_s", "cpu_s")}
                 rows.append({"what": f"{title}: {side}", **median, "peak_mb": max(cost["peak_mb"] for cost in costs)})
             ratios = [
                 ours["wall_s"] / theirs["wall_s"]
-                for theirs, ours in zip(seen[way, "s3fs"], seen[way, "latentscale"], strict=True)
+                for theirs, ours in zip(costs_by_side[way, "s3fs"], costs_by_side[way, "latentscale"], strict=True)
             ]
             quartiles = statistics.quantiles(ratios, n=4)
             targets.append(
@@ -164,14 +172,14 @@ def _store(endpoint: str, **settings: Any) -> Any:
 
 
 def make_bucket(endpoint: str) -> dict[str, Any]:
-    """Make the bucket and its table."""
+    """Create the bucket and its table."""
     _s3fs(endpoint).mkdir(BUCKET)
     _store(endpoint).put_bytes("workspace.json", b"{}")
     return {}
 
 
 def fill(root: str, keys: int) -> dict[str, Any]:
-    """Put keys into the server's table of the bucket: a hundred thousand PUTs would take a quarter of an hour."""
+    """Insert keys into the server's table of the bucket: a hundred thousand PUTs would take a quarter of an hour."""
     import swift.common.utils
     from swift.container.backend import ContainerBroker
 
@@ -203,7 +211,7 @@ def fill(root: str, keys: int) -> dict[str, Any]:
 
 
 def listing(endpoint: str, way: str, keys: int) -> dict[str, Any]:
-    """List all keys, by s3fs or by a Store."""
+    """List all keys, by s3fs or a Store."""
     list_all: Callable[[], object]
     if way == "s3fs find":
         plain = _s3fs(endpoint)
@@ -218,31 +226,31 @@ def listing(endpoint: str, way: str, keys: int) -> dict[str, Any]:
         def list_all() -> object:
             return store.list("documents")
 
-    return _timed(list_all, lambda found: len(found) == keys)
+    return _timed(list_all, lambda keys_found: len(keys_found) == keys)
 
 
 def copy(endpoint: str, side: str, way: str, files: list[str], prefix: str) -> dict[str, Any]:
-    """Upload files one after another, or read the objects that they have become."""
+    """Upload files one by one, or read the uploaded objects."""
     names = [f"{number:04d}-{Path(file).name}" for number, file in enumerate(files)]
     sizes = [Path(file).stat().st_size for file in files]
     if side == "s3fs":
         plain = _s3fs(endpoint)
         plain.exists(f"{BUCKET}/ws/workspace.json")
-        places = [f"{BUCKET}/{prefix}/{name}" for name in names]
+        targets = [f"{BUCKET}/{prefix}/{name}" for name in names]
         if way == "upload":
-            return _timed(lambda: [plain.put_file(file, place) for file, place in zip(files, places, strict=True)])
-        return _timed(lambda: [len(plain.cat_file(place)) for place in places], lambda found: found == sizes)
+            return _timed(lambda: [plain.put_file(file, target) for file, target in zip(files, targets, strict=True)])
+        return _timed(lambda: [len(plain.cat_file(target)) for target in targets], lambda lengths: lengths == sizes)
     store = _store(endpoint)
     store.exists("workspace.json")
-    places = [f"{prefix}/{name}" for name in names]
+    targets = [f"{prefix}/{name}" for name in names]
     if way == "upload":
-        return _timed(lambda: [store.put_file(place, Path(file)) for file, place in zip(files, places, strict=True)])
-    return _timed(lambda: [len(store.read_bytes(place)) for place in places], lambda found: found == sizes)
+        return _timed(lambda: [store.put_file(target, Path(file)) for file, target in zip(files, targets, strict=True)])
+    return _timed(lambda: [len(store.read_bytes(target)) for target in targets], lambda lengths: lengths == sizes)
 
 
-def _timed(work: Callable[[], Any], right: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
+def _timed(work: Callable[[], Any], is_valid: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), own_cpu_seconds()
-    found = work()
+    result = work()
     cost = {"wall_s": time.perf_counter() - wall, "cpu_s": own_cpu_seconds() - cpu}
-    assert right(found)
+    assert is_valid(result)
     return cost

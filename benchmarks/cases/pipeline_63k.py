@@ -9,9 +9,9 @@ from benchmarks.report import Result, Target
 
 
 def run(context: Context) -> Result:
-    """Run the command line once, with compiled code kept by smaller runs before."""
+    """Run the command line once, with code compiled by smaller runs before."""
     workspaces.warm(context)
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     out = context.emptied("pipeline") / "workspace"
     usage = workspaces.run_corpus(corpus, out, compiled=context.compiled)
     map_record = workspaces.record(out, "publish")

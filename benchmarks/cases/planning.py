@@ -1,4 +1,4 @@
-"""Plan a million shards: what a run does between its listings and the first shard."""
+"""Plan a million shards: the work of a run between its listings and the first shard."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from benchmarks.processes import fresh
 from benchmarks.report import Result, Target
 
 FILES = 1_000_000
-# Every so many shards is missing, as after a kill.
+# One shard in so many is missing, as after a kill.
 MISSING = 1_000
 FILE_BYTES = 8 << 20
 SMALL_BYTES = 4 << 10
 
 
 def run(context: Context) -> Result:
-    """A million files of a shard each, nearly done; a million small ones; and an update of a million shards."""
+    """Plan a million files of one shard each, nearly done; a million small ones; and an update of a million shards."""
     files = FILES // 20 if context.quick else FILES
     rows: list[dict[str, Any]] = []
     for what, size in (("files of 8 MiB, a shard each", FILE_BYTES), ("files of 4 kB, read in groups", SMALL_BYTES)):
-        usage, found = fresh(planned, files=files, size=size)
-        rows.append({"what": what, "files": files, **found, "process_peak_mb": usage.peak_mb})
-    usage, found = fresh(listed, files=files)
+        usage, measured = fresh(planned, files=files, size=size)
+        rows.append({"what": what, "files": files, **measured, "process_peak_mb": usage.peak_mb})
+    usage, measured = fresh(listed, files=files)
     rows.append(
         {
             "what": "update: what a snapshot of a million shards lacks",
             "files": files,
-            **found,
+            **measured,
             "process_peak_mb": usage.peak_mb,
         }
     )
@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
 
 
 def planned(files: int, size: int) -> dict[str, Any]:
-    """Plan the ingest of a corpus of which all shards but one in a thousand are there."""
+    """Plan the ingest of a corpus of which one shard in a thousand is missing."""
     from latentscale.config import CorpusConfig, IngestConfig
     from latentscale.readers.input_table import InputTable
     from latentscale.stages import ingest
@@ -77,7 +77,7 @@ def planned(files: int, size: int) -> dict[str, Any]:
 
 
 def listed(files: int) -> dict[str, Any]:
-    """Plan an update: find among a million planned units those of which a snapshot has no shard."""
+    """Plan an update: find those of a million planned units that have no shard in a snapshot."""
     import numpy as np
     import pyarrow as pa
 
@@ -90,13 +90,13 @@ def listed(files: int) -> dict[str, Any]:
     corpus, settings = CorpusConfig(sources=("s3://bucket/corpus",), text="text"), IngestConfig()
     inputs = InputTable(listed_files(files, FILE_BYTES))
     units = ingest.plan_ingest(inputs, corpus, settings)
-    there = np.flatnonzero(np.arange(len(units)) % MISSING != 0)
+    existing = np.flatnonzero(np.arange(len(units)) % MISSING != 0)
     column = StringColumn()
-    for place in there.tolist():
-        column.append(f"{units.keys[place]}-00000e")
+    for index in existing.tolist():
+        column.append(f"{units.keys[index]}-00000e")
     keys = column.finish().cast(pa.string())
     del column
-    rows = np.full(len(there), 20_000)
+    rows = np.full(len(existing), 20_000)
     shards = ShardTable(keys=keys, rows=rows, bases=np.cumsum(rows) - rows, bytes=rows * 400)
     snapshot = Snapshot(id="snapshot-0000000000000000", shards=shards, superseded=np.empty(0, dtype=np.int64))
     del units
@@ -109,7 +109,7 @@ def listed(files: int) -> dict[str, Any]:
 
 
 def listed_files(files: int, size: int) -> Iterator[Any]:
-    """Files of a corpus, of ``size`` bytes each."""
+    """Yield the files of a corpus, of ``size`` bytes each."""
     from latentscale.readers.input_table import InputFile
 
     for number in range(files):
@@ -125,18 +125,18 @@ def listed_files(files: int, size: int) -> Iterator[Any]:
 
 
 def listed_shards(units: Any, missing: int | None = None) -> Iterator[Any]:
-    """The one shard of each unit as a store lists it; with ``missing``, one unit in so many has none."""
+    """Yield the single shard of each unit as a store lists it; with ``missing``, one unit in so many has none."""
     import pyarrow.compute as pc
 
     from latentscale.storage.remote.protocol import ObjectInfo
     from latentscale.storage.snapshot import document_name
 
     # A store lists by name.
-    for place in pc.call_function("array_sort_indices", [units.keys]).to_numpy():
-        if missing is None or place % missing:
-            key = units.keys[place]
+    for index in pc.call_function("array_sort_indices", [units.keys]).to_numpy():
+        if missing is None or index % missing:
+            key = units.keys[index]
             yield ObjectInfo(
-                name=document_name(f"{key}-00000e"), size=8_000_000, version=f"{place:032x}", modified=1.8e9
+                name=document_name(f"{key}-00000e"), size=8_000_000, version=f"{index:032x}", modified=1.8e9
             )
 
 

@@ -1,4 +1,4 @@
-"""Write the many objects of a map: how long they take, and how large the record is that lists them."""
+"""Write the many objects of a map: time, and size of the record that lists them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ LATENCY = 0.02
 
 
 def run(context: Context) -> Result:
-    """Objects to a disk and to a store that answers after 20 ms, one after the other and as a map does it."""
+    """Write objects to a disk and to a store with 20 ms latency, one by one and as a map does."""
     counts = [count // 10 for count in OBJECTS] if context.quick else list(OBJECTS)
     rows: list[dict[str, Any]] = []
-    shares: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     for place in ("disk", "store 20 ms away"):
         for count in counts:
             walls: dict[bool, float] = {}
-            for alone in (True, False):
+            for sequential in (True, False):
                 folder = context.emptied("objects")
-                usage, found = fresh(written, folder=folder, place=place, count=count, alone=alone)
-                walls[alone] = found["wall_s"]
-                how = "one after the other" if alone else "as a map does it"
-                rows.append({"what": f"{place}, {how}", "objects": count, **found, "cpu_s": usage.cpu_s})
-            shares[place] = walls[False] / walls[True]
+                usage, measured = fresh(written, folder=folder, place=place, count=count, sequential=sequential)
+                walls[sequential] = measured["wall_s"]
+                order = "one after the other" if sequential else "as a map does it"
+                rows.append({"what": f"{place}, {order}", "objects": count, **measured, "cpu_s": usage.cpu_s})
+            ratios[place] = walls[False] / walls[True]
     records: dict[int, float] = {}
     for count in [count // 10 for count in LISTED] if context.quick else LISTED:
-        usage, found = fresh(listed, count=count)
-        records[count] = found["map_json_kb"]
-        rows.append({"what": "a map's record", "objects": count, **found})
+        usage, measured = fresh(listed, count=count)
+        records[count] = measured["map_json_kb"]
+        rows.append({"what": "a map's record", "objects": count, **measured})
     return Result(
         title="The objects of a map: written several at a time, and listed in a table beside the record.",
         parameters={"bytes of an object": BYTES, "at once": "4 on a disk, 16 (storage.max_requests) elsewhere"},
         rows=rows,
         targets=[
-            Target(what="store 20 ms away, beside one after the other", value=shares["store 20 ms away"], limit=0.1),
-            Target(what="disk, beside one after the other", value=shares["disk"], limit=1.0),
+            Target(what="store 20 ms away, beside one after the other", value=ratios["store 20 ms away"], limit=0.1),
+            Target(what="disk, beside one after the other", value=ratios["disk"], limit=1.0),
             Target(
                 what=f"map.json of {max(records):,} objects, about those of a hundred million documents",
                 value=records[max(records)],
@@ -57,7 +57,7 @@ def run(context: Context) -> Result:
     )
 
 
-def written(folder: str, place: str, count: int, alone: bool) -> dict[str, Any]:
+def written(folder: str, place: str, count: int, sequential: bool) -> dict[str, Any]:
     """Write ``count`` objects of a map."""
     from latentscale.storage.artifacts import ArtifactWriter
     from latentscale.storage.objects import Store
@@ -68,7 +68,7 @@ def written(folder: str, place: str, count: int, alone: bool) -> dict[str, Any]:
     started = time.perf_counter()
     writer = ArtifactWriter(store, "map", {"count": count}, [], run=None)
     for number in range(count):
-        if alone:
+        if sequential:
             store.put_bytes(f"{writer.folder}/viewer/{number}", data[number % 251])
         else:
             writer.put(f"viewer/{number}", data[number % 251])
@@ -77,7 +77,7 @@ def written(folder: str, place: str, count: int, alone: bool) -> dict[str, Any]:
 
 
 def listed(count: int) -> dict[str, Any]:
-    """Write a record of ``count`` objects, and read it again."""
+    """Write a record of ``count`` objects, and read it."""
     from latentscale.storage.artifacts import ArtifactWriter, find_record
     from latentscale.storage.provenance import Cost
     from latentscale.storage.records import record_name
@@ -88,11 +88,11 @@ def listed(count: int) -> dict[str, Any]:
         writer.put(f"points/update=snapshot-0123456789abcdef/part-{number:05d}.parquet", b"x", rows=131_072)
     record = writer.commit(counts={}, cost=Cost())
     started = time.perf_counter()
-    found = find_record(store, "map", record.id)
+    record_read = find_record(store, "map", record.id)
     read_s = time.perf_counter() - started
-    assert found is not None
+    assert record_read is not None
     started = time.perf_counter()
-    assert len(found.parts) == count
+    assert len(record_read.parts) == count
     parts_s = time.perf_counter() - started
     size = len(store.read_bytes(record_name("map", record.id)))
     table = record.parts_table.bytes if record.parts_table else 0
@@ -103,23 +103,23 @@ def _memory_store(latency: float) -> Any:
     from latentscale.storage.objects import ObjectInfo, Store
 
     class MemoryStore(Store):
-        """Keeps objects in memory and takes its time for each."""
+        """Stores objects in memory, with a delay for each."""
 
         def __init__(self) -> None:
             super().__init__("memory")
-            # Written to as many at a time as a bucket is.
+            # Use the concurrency of a bucket.
             self.is_local = False
-            self.held: dict[str, bytes] = {}
+            self.objects: dict[str, bytes] = {}
 
         def put_bytes(self, name: str, data: bytes | memoryview) -> ObjectInfo:
             time.sleep(latency)
-            self.held[name] = bytes(data)
+            self.objects[name] = bytes(data)
             return ObjectInfo(name=name, size=len(data), version="")
 
         def exists(self, name: str) -> bool:
-            return name in self.held
+            return name in self.objects
 
         def read_bytes(self, name: str) -> bytes:
-            return self.held[name]
+            return self.objects[name]
 
     return MemoryStore()

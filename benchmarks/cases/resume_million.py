@@ -1,4 +1,4 @@
-"""Resume a million finished shards: what a run does after its listings when nothing is left to do."""
+"""Resume a million finished shards: the work of a run after its listings when everything is done."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from benchmarks.report import Result, Target
 
 SIZES = (10_000, 100_000, 1_000_000)
 ROWS = 20_000
-# Each nightly update since the first run left a table of its own: so many, of so many shards in all.
+# Number of nightly updates since the first run, each with a table of its own, and their total share of the shards.
 NIGHTS, NIGHTLY_SHARE = 7, 0.02
 
 
 def run(context: Context) -> Result:
-    """A no-op run over 10,000 to 1,000,000 finished shards, and a million of which no two say the same."""
+    """Run without work over 10,000 to 1,000,000 finished shards, and over a million with distinct receipts."""
     sizes = tuple(size // 20 for size in SIZES) if context.quick else SIZES
     rows: list[dict[str, Any]] = []
     for files in sizes:
         rows += _measured(context, files, varied=False, parents=(True, False) if files == sizes[-1] else (True,))
     worst = _measured(context, sizes[-1], varied=True, parents=(True,))
-    whole = [row for row in rows if row["shards"] == sizes[-1]]
+    largest = [row for row in rows if row["shards"] == sizes[-1]]
     return Result(
         title="A run that finds every shard finished, from its listings to the record of the embedding.",
         parameters={"shards": sizes[-1], "tables of receipts of a group": NIGHTS + 1},
@@ -35,13 +35,13 @@ def run(context: Context) -> Result:
         targets=[
             Target(
                 what="seconds after listing",
-                value=max(row["wall_s"] for row in whole),
+                value=max(row["wall_s"] for row in largest),
                 limit=10.0,
                 unit="s",
             ),
             Target(
                 what="peak memory beyond the listings and the plan",
-                value=max(row["peak_mb"] for row in whole),
+                value=max(row["peak_mb"] for row in largest),
                 limit=500.0,
                 unit="MB",
             ),
@@ -73,9 +73,9 @@ def _measured(context: Context, files: int, *, varied: bool, parents: tuple[bool
     fresh(finished, files=files, varied=varied, folder=folder)
     rows: list[dict[str, Any]] = []
     for parent in parents:
-        usage, found = fresh(resumed, files=files, folder=folder, parent=parent)
+        usage, measured = fresh(resumed, files=files, folder=folder, parent=parent)
         what = "no two shards alike" if varied else "nothing to do" if parent else "killed before its first map"
-        rows.append({"what": what, "shards": files, **found, "process_peak_mb": usage.peak_mb})
+        rows.append({"what": what, "shards": files, **measured, "process_peak_mb": usage.peak_mb})
     return rows
 
 
@@ -107,7 +107,7 @@ def _embedding(config: Any) -> str:
 
 
 def finished(files: int, varied: bool, folder: str) -> dict[str, Any]:
-    """Write what a finished run leaves but the shards themselves: receipts, a snapshot, the record of the embedding."""
+    """Write the output of a finished run except the shards: receipts, a snapshot, the record of the embedding."""
     import numpy as np
     import polars as pl
     import pyarrow as pa
@@ -126,47 +126,53 @@ def finished(files: int, varied: bool, folder: str) -> dict[str, Any]:
     n = len(units)
     keys = pa.array([f"{key}-00000e" for key in units.keys.to_pylist()], pa.string())
     number = np.arange(n)
-    kept: list[list[str]] = [["text", "string"], ["topic", "string"], *([f"c{at}", "string"] for at in range(4))]
-    kept.append(["numbers", type_name(pa.list_(pa.float32(), 256))])
-    texts: dict[str, Any] = {"columns": [json.dumps(kept)], "renamed": ["{}"], "types": ['{"topic": []}']}
+    columns: list[list[str]] = [["text", "string"], ["topic", "string"], *([f"c{i}", "string"] for i in range(4))]
+    columns.append(["numbers", type_name(pa.list_(pa.float32(), 256))])
+    texts: dict[str, Any] = {"columns": [json.dumps(columns)], "renamed": ["{}"], "types": ['{"topic": []}']}
     texts |= {"reasons": ["{}"], "examples": ["[]"], "languages": ['{"English": 100}']}
     if varied:
         kinds = ("int64", "float64", "bool", "date", "timestamp")
-        texts["types"] = [_types(at, kinds) for at in range(n)]
-        texts["reasons"] = [f'{{"blank_text": {at % 1_009}, "too_long": {at // 1_009}}}' for at in range(n)]
+        texts["types"] = [_types(i, kinds) for i in range(n)]
+        texts["reasons"] = [f'{{"blank_text": {i % 1_009}, "too_long": {i // 1_009}}}' for i in range(n)]
         texts["examples"] = [
-            f'["part-{at:07d}.parquet:17 blank_text", "part-{at:07d}.parquet:93 too_long"]' for at in range(n)
+            f'["part-{i:07d}.parquet:17 blank_text", "part-{i:07d}.parquet:93 too_long"]' for i in range(n)
         ]
-        texts["languages"] = [f'{{"English": {at % 1_009}, "German": {at // 1_009}}}' for at in range(n)]
+        texts["languages"] = [f'{{"English": {i % 1_009}, "German": {i // 1_009}}}' for i in range(n)]
 
     def text(name: str) -> pa.Array:
         values = pa.array(texts[name], pa.string()).dictionary_encode()
         return values if len(values) == n else pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), values.dictionary)
 
-    def whole(value: int) -> pa.Array:
+    def constant(value: int) -> pa.Array:
         return pa.array(np.full(n, value))
 
     rows = {
-        "rows": whole(ROWS - 1),
-        "rows_in": whole(ROWS),
-        "rejected": whole(1),
-        "filtered": whole(0),
-        "unwanted": whole(0),
+        "rows": constant(ROWS - 1),
+        "rows_in": constant(ROWS),
+        "rejected": constant(1),
+        "filtered": constant(0),
+        "unwanted": constant(0),
     }
-    documents = {"key": keys, **rows, "bytes": pa.array(7_000_000 + number % 1_000_000), "vector_width": whole(256)}
+    documents = {"key": keys, **rows, "bytes": pa.array(7_000_000 + number % 1_000_000), "vector_width": constant(256)}
     documents |= {name: text(name) for name in ("reasons", "examples", "columns", "types", "renamed")}
-    vectors = {"key": keys, "rows": whole(ROWS - 1), "embedded": whole(ROWS - 1), "unique": whole(ROWS - 7)}
-    vectors |= {"tokens": whole(0), "unknown": whole(0), "truncated": whole(0), "dim": whole(256), "reused": whole(0)}
+    vectors = {"key": keys, "rows": constant(ROWS - 1), "embedded": constant(ROWS - 1), "unique": constant(ROWS - 7)}
+    vectors |= {
+        "tokens": constant(0),
+        "unknown": constant(0),
+        "truncated": constant(0),
+        "dim": constant(256),
+        "reused": constant(0),
+    }
     vectors |= {"languages": text("languages")}
     embedding = _embedding(config)
-    # A run ends its shards in about the order of the input; each night adds shards from all over it.
+    # A run finishes shards roughly in the order of the input; each night adds shards from all of it.
     nightly = np.sort(np.random.default_rng(0).permutation(n)[: int(n * NIGHTLY_SHARE)])
     first = np.delete(number, nightly)
-    for group, kind, held in (("documents", ShardReceipt, documents), (embedding, EmbedReceipt, vectors)):
+    for group, kind, receipts in (("documents", ShardReceipt, documents), (embedding, EmbedReceipt, vectors)):
         schema = receipt_schema(kind)
-        table = pa.table({name: held[name] for name in schema.names}, schema=schema)
-        for places in (first, *np.array_split(nightly, NIGHTS)):
-            write_receipts(store, group, Receipts(kind, table.take(pa.array(places))), {})
+        table = pa.table({name: receipts[name] for name in schema.names}, schema=schema)
+        for indices in (first, *np.array_split(nightly, NIGHTS)):
+            write_receipts(store, group, Receipts(kind, table.take(pa.array(indices))), {})
         del table
     frame = pl.DataFrame(
         {"key": pl.from_arrow(keys), "rows": np.full(n, ROWS - 1), "bytes": 7_000_000 + number % 1_000_000}
@@ -186,13 +192,15 @@ def _request(config: Any) -> dict[str, Any]:
     return dict(embed.STAGE.request(spec, config, text_column="text").identity())
 
 
-def _types(at: int, kinds: tuple[str, ...]) -> str:
-    chosen = {f"c{place}": [k for bit, k in enumerate(kinds) if at >> (5 * place + bit) & 1] for place in range(4)}
-    return json.dumps(chosen)
+def _types(number: int, kinds: tuple[str, ...]) -> str:
+    types = {
+        f"c{column}": [k for bit, k in enumerate(kinds) if number >> (5 * column + bit) & 1] for column in range(4)
+    }
+    return json.dumps(types)
 
 
 def resumed(files: int, folder: str, parent: bool) -> dict[str, Any]:
-    """Do what a run does between its listings and the stages after the embedding, all shards being there."""
+    """Do the work of a run between its listings and the stages after the embedding, with all shards finished."""
     import pyarrow as pa
 
     from latentscale.machine import forget_peak, peak_bytes
@@ -212,13 +220,13 @@ def resumed(files: int, folder: str, parent: bool) -> dict[str, Any]:
     units = _plan(files, config)
     documents = Listing(listed_shards(units), brief=True)
 
-    def moved() -> Any:
+    def listed_vectors() -> Any:
         for name in documents:
             yield ObjectInfo(
                 name=f"embeddings/{embedding}/{name.removeprefix('documents/')}", size=9_000_000, version=""
             )
 
-    vectors = Listing(moved(), brief=True)
+    vectors = Listing(listed_vectors(), brief=True)
 
     class Listed(Store):
         def list(self, prefix: str = "", *more: str, brief: bool = False) -> Listing:
@@ -227,29 +235,35 @@ def resumed(files: int, folder: str, parent: bool) -> dict[str, Any]:
 
     context = RunContext(config, Observer("quiet"))
     context.store = store = Listed(folder)
-    (made,) = list_snapshot_ids(store)
+    (snapshot_id,) = list_snapshot_ids(store)
     workspace = WorkspaceRecord(name="m", text_column="text", id_column=None, corpus={}, created="")
     # A run reads the snapshot of the current map before it plans.
-    current = read_snapshot(store, made) if parent else None
+    current = read_snapshot(store, snapshot_id) if parent else None
     gc.collect()
     pa.default_memory_pool().release_unused()
     ctypes.CDLL(None).malloc_trim(0)
-    # The stages begin the measurement of memory anew; here it is one from begin to end.
+    # The stages reset the measurement of peak memory; here it covers everything.
     provenance.forget_peak = lambda: None
-    held = _resident()
+    resident_before = _resident()
     forget_peak()
     seconds: dict[str, float] = {}
-    started, used = time.perf_counter(), own_cpu_seconds()
+    started, cpu_before = time.perf_counter(), own_cpu_seconds()
     snapshot = ingest_corpus(context, units, current, growing=False)
     seconds["ingest_s"] = time.perf_counter() - started
     publish.resolve_columns(store, snapshot, config, "text", context.vectors_column)
     seconds["columns_s"] = time.perf_counter() - started - sum(seconds.values())
     embed_snapshot(context, snapshot, workspace, parent=current)
     seconds["embed_s"] = time.perf_counter() - started - sum(seconds.values())
-    wall, cpu = time.perf_counter() - started, own_cpu_seconds() - used
-    assert snapshot.id == made, "the same snapshot is found"
+    wall, cpu = time.perf_counter() - started, own_cpu_seconds() - cpu_before
+    assert snapshot.id == snapshot_id, "the same snapshot is found"
     assert context.outcome.made == [], "nothing is made again"
-    return {"wall_s": wall, "cpu_s": cpu, **seconds, "peak_mb": (peak_bytes() - held) / 1e6, "held_mb": held / 1e6}
+    return {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        **seconds,
+        "peak_mb": (peak_bytes() - resident_before) / 1e6,
+        "held_mb": resident_before / 1e6,
+    }
 
 
 def _resident() -> int:

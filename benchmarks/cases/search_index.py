@@ -1,4 +1,4 @@
-"""The page's index of words: what it costs to write, what it weighs, and what a query of a visitor fetches."""
+"""The page's full-text index: cost of writing it, its size, and the bytes read by a query."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ QUERY_KB = 200
 
 
 def run(context: Context) -> Result:
-    """Index the corpus, and as many documents as in a million by repeating it with other positions."""
-    corpus = corpora.whole(context)
+    """Index the corpus, and about a million documents by repeating it with other positions."""
+    corpus = corpora.full_corpus(context)
     rows: list[dict[str, Any]] = []
     for copies in COPIES[:1] if context.quick else COPIES:
-        usage, found = fresh(write_index, corpus=corpus.path, text=corpus.text, copies=copies)
-        rows.append({**found, "cpu_s": usage.cpu_s, "peak_mb": usage.peak_mb})
+        usage, measured = fresh(write_index, corpus=corpus.path, text=corpus.text, copies=copies)
+        rows.append({**measured, "cpu_s": usage.cpu_s, "peak_mb": usage.peak_mb})
     return Result(
         title="The index by which the page finds documents by their words.",
         parameters={"copies": list(COPIES), "words_of_a_query": WORDS},
@@ -49,7 +49,7 @@ def run(context: Context) -> Result:
 
 
 def write_index(corpus: str, text: str, copies: int) -> dict[str, Any]:
-    """Index ``copies`` of a corpus, and add up what was written."""
+    """Index ``copies`` of a corpus, and sum the sizes of the files."""
     import numpy as np
     import polars as pl
     import pyarrow as pa
@@ -76,12 +76,12 @@ def write_index(corpus: str, text: str, copies: int) -> dict[str, Any]:
         index.write(put)
         index.close()
     shards = sorted(size for name, size in sizes.items() if name.startswith("terms/"))
-    listed = sizes.get("first.parquet", 0)
+    shard_list_bytes = sizes.get("first.parquet", 0)
     return {
         "documents": count,
         "index_mb": sum(sizes.values()) / 1e6,
         "bytes_a_document": sum(sizes.values()) / count,
         "shards": len(shards),
         "largest_shard_kb": shards[-1] / 1e3,
-        "query_kb": (listed + sum(shards[-WORDS:])) / 1e3,
+        "query_kb": (shard_list_bytes + sum(shards[-WORDS:])) / 1e3,
     }

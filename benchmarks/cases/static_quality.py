@@ -1,4 +1,4 @@
-"""The shipped static model beside its teacher: K-means against known classes."""
+"""The shipped static model compared with its teacher: K-means against known classes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ REVISIONS = ("1", "2")
 
 
 def run(context: Context) -> Result:
-    """Every labelled set in turn, embedded by the teacher and by each revision of the shipped model."""
+    """Embed each labelled set with the teacher and with each revision of the shipped model."""
     rows: list[dict[str, Any]] = []
     limit = 300 if context.quick else ROWS
     for path, text, classes in _sets(context):
-        given = {"path": path, "text": text, "classes": classes, "limit": limit}
-        _, teacher = fresh(score, revision=None, **given)
+        options = {"path": path, "text": text, "classes": classes, "limit": limit}
+        _, teacher = fresh(score, revision=None, **options)
         row = {"what": path.stem, "documents": teacher["documents"], "classes": teacher["classes"]}
         row["teacher"] = teacher["nmi"]
         for revision in REVISIONS:
-            row[f"revision {revision}"] = fresh(score, revision=revision, **given)[1]["nmi"]
+            row[f"revision {revision}"] = fresh(score, revision=revision, **options)[1]["nmi"]
         row["of_teacher"] = row[f"revision {REVISIONS[-1]}"] / row["teacher"]
         row["of_revision_1"] = row[f"revision {REVISIONS[-1]}"] / row["revision 1"]
         rows.append(row)
@@ -49,10 +49,10 @@ def run(context: Context) -> Result:
 
 
 def _sets(context: Context) -> list[tuple[Path, str, str]]:
-    """``--labelled`` files, with columns ``text`` and ``label``; without any, the corpus of the run and its classes."""
+    """The ``--labelled`` files, with columns ``text`` and ``label``; by default the corpus of the run."""
     if context.labelled:
         return [(path.resolve(), "text", "label") for path in context.labelled]
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     if corpus.classes is None:
         raise ValueError("the corpus has no known classes: give --classes, or --labelled FILES")
     return [(corpus.path, corpus.text, corpus.classes)]
@@ -62,7 +62,7 @@ def _sets(context: Context) -> list[tuple[Path, str, str]]:
 
 
 def score(path: str, text: str, classes: str, limit: int, revision: str | None) -> dict[str, Any]:
-    """NMI of K-means on the vectors of a set: of a revision of the shipped model, or of the teacher."""
+    """Compute NMI of K-means on the vectors of a set, by a revision of the shipped model or by the teacher."""
     import numpy as np
     import polars as pl
     from sklearn.cluster import KMeans
@@ -75,13 +75,14 @@ def score(path: str, text: str, classes: str, limit: int, revision: str | None) 
     if len(frame) > limit:
         frame = frame[np.sort(np.random.default_rng(0).choice(len(frame), limit, replace=False))]
     labels = frame["label"].cast(pl.String).rank("dense").to_numpy()
-    known = int(labels.max())
+    classes_count = int(labels.max())
     vectors = _vectors(frame["text"].to_list(), revision)
-    found = [
-        KMeans(known, n_init=STARTS, max_iter=100, random_state=seed).fit_predict(vectors) for seed in range(SEEDS)
+    clusterings = [
+        KMeans(classes_count, n_init=STARTS, max_iter=100, random_state=seed).fit_predict(vectors)
+        for seed in range(SEEDS)
     ]
-    nmi = float(np.mean([normalized_mutual_info_score(labels, clusters) for clusters in found]))
-    return {"documents": len(frame), "classes": known, "nmi": nmi}
+    nmi = float(np.mean([normalized_mutual_info_score(labels, clusters) for clusters in clusterings]))
+    return {"documents": len(frame), "classes": classes_count, "nmi": nmi}
 
 
 def _vectors(texts: list[str], revision: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""Tokens for an encoder: each different word asked about once, beside the tokenizer on whole texts."""
+"""Tokenising for an encoder: each distinct word once, compared with the tokenizer on whole texts."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from benchmarks.processes import fresh, own_cpu_seconds
 from benchmarks.report import Result, Target
 
 REPEATS = 3
-# Of the texts, as many as a worker tokenises ahead of its device at most.
+# Maximum number of texts that a worker tokenises ahead of its device.
 PORTION = 4_096
 
 
 def run(context: Context) -> Result:
-    """Take turns; medians of the repeats."""
-    corpus = corpora.whole(context)
-    parts = {"by words, nothing known at first": words, "tokenizers.Tokenizer.encode_batch_fast": whole}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
+    """Alternate the variants; use medians of the repeats."""
+    corpus = corpora.full_corpus(context)
+    variants = {"by words, nothing known at first": words, "tokenizers.Tokenizer.encode_batch_fast": whole_texts}
+    runs_by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for _ in range(1 if context.quick else REPEATS):
-        for name, part in parts.items():
-            usage, facts = fresh(part, path=corpus.path, text=corpus.text)
-            found[name].append(facts | {"peak_mb": usage.peak_mb})
-    assert len({run["tokens"] for runs in found.values() for run in runs}) == 1, "both give the same tokens"
+        for name, function in variants.items():
+            usage, facts = fresh(function, path=corpus.path, text=corpus.text)
+            runs_by_name[name].append(facts | {"peak_mb": usage.peak_mb})
+    assert len({run["tokens"] for runs in runs_by_name.values() for run in runs}) == 1, "both give the same tokens"
     rows = [
         {"what": name} | {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        for name, runs in found.items()
+        for name, runs in runs_by_name.items()
     ]
     by_words, by_texts = rows
     return Result(
         title="Tokens of a tokenizer of BERT's kind, by words and by whole texts.",
-        parameters=corpus.facts() | {"portion": PORTION, "repeats": len(found[by_words["what"]])},
+        parameters=corpus.facts() | {"portion": PORTION, "repeats": len(runs_by_name[by_words["what"]])},
         rows=rows,
         targets=[
             Target(
@@ -51,19 +51,19 @@ def run(context: Context) -> Result:
 
 
 def words(path: str, text: str) -> dict[str, Any]:
-    """As embedding workers do it."""
+    """Tokenise by distinct words, as embedding workers do."""
     from latentscale.embedders.wordpieces import WordPieces
 
     pieces = WordPieces(_tokenizer())
     return _timed(path, text, lambda texts: len(pieces.encode(texts)[0]))
 
 
-def whole(path: str, text: str) -> dict[str, Any]:
-    """By the library alone; the ids of each text are taken, as any use of them does."""
+def whole_texts(path: str, text: str) -> dict[str, Any]:
+    """Tokenise whole texts with the library; the ids of each text are read, as any use of them does."""
     tokenizer = _tokenizer()
 
     def count(texts: list[str]) -> int:
-        return sum(len(one.ids) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+        return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
 
     return _timed(path, text, count)
 
@@ -82,8 +82,8 @@ def _tokenizer() -> Any:
 def _timed(path: str, text: str, count: Any) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    texts = [one for one in pq.read_table(path, columns=[text])[text].to_pylist() if one]
+    texts = [value for value in pq.read_table(path, columns=[text])[text].to_pylist() if value]
     cpu, wall = own_cpu_seconds(), time.perf_counter()
-    tokens = sum(count(texts[at : at + PORTION]) for at in range(0, len(texts), PORTION))
+    tokens = sum(count(texts[start : start + PORTION]) for start in range(0, len(texts), PORTION))
     cpu_s, wall_s = own_cpu_seconds() - cpu, time.perf_counter() - wall
     return {"tokens": tokens, "cpu_s": cpu_s, "wall_s": wall_s, "tokens_per_cpu_s": tokens / cpu_s}

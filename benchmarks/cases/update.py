@@ -12,14 +12,14 @@ from benchmarks.processes import PartFailedError, Usage, fresh, latentscale, run
 from benchmarks.report import Result, Target
 
 LARGE = 1_000_000
-# How the million is cut into shards of documents: as a corpus of that size would be.
+# Splits the million into shards like a real corpus of that size.
 GROUP_ROWS = 20_000
 
 
 def run(context: Context) -> Result:
-    """Make a map of 99 per cent by ``latentscale run``, then add the others by ``latentscale update``."""
+    """Make a map of 99 per cent by ``latentscale run``, then add the rest by ``latentscale update``."""
     workspaces.warm(context)
-    sizes = {"63 thousand": (corpora.whole(context), 0.05)}
+    sizes = {"63 thousand": (corpora.full_corpus(context), 0.05)}
     if not context.quick and context.corpus is None:
         sizes["a million"] = (corpora.windows(context, LARGE, group_rows=GROUP_ROWS), 0.02)
     rows: list[dict[str, Any]] = []
@@ -63,17 +63,17 @@ def _measured(context: Context, corpus: Corpus, name: str) -> tuple[Usage, Usage
     source, out = folder / "corpus", folder / "workspace"
     source.mkdir()
     fresh(write_parts, source=corpus.path, folder=source, later=folder / "later.parquet", group_rows=GROUP_ROWS)
-    whole = Corpus(path=source, text=corpus.text, classes=None, rows=corpus.rows, characters=corpus.characters)
-    full = workspaces.run_corpus(whole, out, compiled=context.compiled)
+    first_corpus = Corpus(path=source, text=corpus.text, classes=None, rows=corpus.rows, characters=corpus.characters)
+    full = workspaces.run_corpus(first_corpus, out, compiled=context.compiled)
     before = workspaces.record(out, "publish")
-    _, kept = fresh(points, workspace=out)
+    _, points_before = fresh(points, workspace=out)
     (folder / "later.parquet").rename(source / "later.parquet")
     update, _ = run_command(latentscale("update", out, "--progress", "quiet"), compiled=context.compiled)
     after, placement = workspaces.record(out, "publish"), workspaces.record(out, "place")
     added = after["counts"]["documents"] - before["counts"]["documents"]
     if added != placement["counts"]["documents"] or not added:
         raise PartFailedError(f"{added:,} documents were added, {placement['counts']['documents']:,} placed")
-    _, now = fresh(points, workspace=out, among=before["counts"]["documents"])
+    _, points_after = fresh(points, workspace=out, among=before["counts"]["documents"])
     return (
         full,
         update,
@@ -82,29 +82,29 @@ def _measured(context: Context, corpus: Corpus, name: str) -> tuple[Usage, Usage
             "added": added,
             "recall": placement["counts"]["recall"],
             "method": placement["choices"]["method"],
-            "moved": 0 if now["digest"] == kept["digest"] else "some",
+            "moved": 0 if points_after["digest"] == points_before["digest"] else "some",
         },
     )
 
 
-# ------------------------------------------------------------------------- in processes of their own: they hold it all
+# --------------------------------------------------------------------- in fresh processes: they load the whole corpus
 
 
 def write_parts(source: str, folder: str, later: str, group_rows: int) -> dict[str, Any]:
-    """Write 99 rows of each hundred as one file, and the others, drawn with a seed, as another."""
+    """Write 99 per cent of the rows to one file, and the rest, sampled with a seed, to another."""
     import numpy as np
     import polars as pl
 
     frame = pl.read_parquet(source)
-    new = np.zeros(len(frame), dtype=bool)
-    new[np.random.default_rng(0).choice(len(frame), len(frame) // 100, replace=False)] = True
-    frame.filter(~new).write_parquet(Path(folder, "first.parquet"), row_group_size=group_rows)
-    frame.filter(new).write_parquet(later)
+    is_later = np.zeros(len(frame), dtype=bool)
+    is_later[np.random.default_rng(0).choice(len(frame), len(frame) // 100, replace=False)] = True
+    frame.filter(~is_later).write_parquet(Path(folder, "first.parquet"), row_group_size=group_rows)
+    frame.filter(is_later).write_parquet(later)
     return {}
 
 
 def points(workspace: str, among: int | None = None) -> dict[str, Any]:
-    """A digest of where the points of the current map are; ``among``: of those with lower row ids only."""
+    """Compute a digest of the positions of the current map's points; with ``among``, of that many lowest row ids."""
     import hashlib
 
     import latentscale as product

@@ -1,4 +1,4 @@
-"""Gather the vectors of a corpus once on a machine, and what each global stage holds of them in memory of its own."""
+"""Gather the vectors of a corpus once per machine, and measure the private memory of each global stage."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EMBEDDING = "embedding-0000000000000000"
 
 
 def run(context: Context) -> Result:
-    """Three sizes: the first process writes the file, those of the stages find it, each in a process of its own."""
+    """For three sizes, write the file in a first process, then run each stage that reuses it in a fresh process."""
     sizes = [size // 10 for size in DOCUMENTS] if context.quick else list(DOCUMENTS)
     rows: list[dict[str, Any]] = []
-    again: list[float] = []
-    own: dict[int, float] = {}
+    open_seconds: list[float] = []
+    private_mb: dict[int, float] = {}
     for documents in sizes:
         folder = context.emptied("vectors")
         fresh(write_shards, folder=folder, documents=documents)
@@ -31,26 +31,26 @@ def run(context: Context) -> Result:
         size = {"documents": documents, "shards": documents // SHARD_ROWS, "matrix_mb": matrix_mb}
         for threads in (1, 2):
             scratch = folder / f"scratch-{threads}"
-            usage, found = fresh(gathered, folder=folder, scratch=scratch, documents=documents, threads=threads)
+            usage, measured = fresh(gathered, folder=folder, scratch=scratch, documents=documents, threads=threads)
             what = f"first stage, {threads} thread{'s' * (threads > 1)}: reads the shards, writes the file"
             rows.append(
-                {"what": what, **size, "wall_s": found["wall_s"], "cpu_s": usage.cpu_s, "own_mb": found["own_mb"]}
+                {"what": what, **size, "wall_s": measured["wall_s"], "cpu_s": usage.cpu_s, "own_mb": measured["own_mb"]}
             )
         for stage in STAGES:
-            usage, found = fresh(worked, folder=folder, scratch=scratch, documents=documents, stage=stage)
-            again.append(found["found_s"])
-            own[documents] = max(own.get(documents, 0.0), found["own_mb"])
+            usage, measured = fresh(worked, folder=folder, scratch=scratch, documents=documents, stage=stage)
+            open_seconds.append(measured["found_s"])
+            private_mb[documents] = max(private_mb.get(documents, 0.0), measured["own_mb"])
             rows.append(
                 {
                     "what": f"· {stage}",
                     **size,
-                    "found_s": found["found_s"],
-                    "wall_s": found["wall_s"],
+                    "found_s": measured["found_s"],
+                    "wall_s": measured["wall_s"],
                     "cpu_s": usage.cpu_s,
-                    "own_mb": found["own_mb"],
+                    "own_mb": measured["own_mb"],
                 }
             )
-    largest, smallest = max(own), min(own)
+    largest, smallest = max(private_mb), min(private_mb)
     matrix_mb = largest * WIDTH * 4 / 1e6
     return Result(
         title="The vectors of a corpus as one file on a machine, which each global stage maps in a process of its own.",
@@ -59,19 +59,19 @@ def run(context: Context) -> Result:
         targets=[
             Target(
                 what="a further stage: until it has the vectors, whatever their number",
-                value=max(again),
+                value=max(open_seconds),
                 limit=0.1,
                 unit="s",
             ),
             Target(
                 what=f"own memory of the hungriest stage at {largest:,} documents, of the matrix",
-                value=100 * own[largest] / matrix_mb,
+                value=100 * private_mb[largest] / matrix_mb,
                 limit=50,
                 unit="%",
             ),
             Target(
                 what=f"own memory added by {largest - smallest:,} documents, of their vectors",
-                value=100 * (own[largest] - own[smallest]) / (matrix_mb * (1 - smallest / largest)),
+                value=100 * (private_mb[largest] - private_mb[smallest]) / (matrix_mb * (1 - smallest / largest)),
                 limit=25,
                 unit="%",
             ),
@@ -111,23 +111,23 @@ def write_shards(folder: str, documents: int) -> dict[str, Any]:
 
 
 def gathered(folder: str, scratch: str, documents: int, threads: int) -> dict[str, Any]:
-    """Gather the vectors in a process that is the first to want them."""
+    """Gather the vectors in the first process that needs them."""
     from latentscale.storage import vectors
     from latentscale.storage.objects import Store
 
-    # Small sets are kept in memory: here, all are to be spooled.
+    # Small sets are kept in memory; here all are written to the file.
     vectors.IN_MEMORY_BYTES = 0
     store, snapshot = Store(folder), _snapshot(documents)
-    with _OwnMemory() as own:
+    with _PrivateMemory() as memory:
         started = time.perf_counter()
-        found = vectors.load_vectors(store, snapshot, EMBEDDING, scratch=scratch, threads=threads)
+        loaded = vectors.load_vectors(store, snapshot, EMBEDDING, scratch=scratch, threads=threads)
         wall = time.perf_counter() - started
-    assert len(found) == documents
-    return {"wall_s": wall, "own_mb": own.grown / 1e6}
+    assert len(loaded) == documents
+    return {"wall_s": wall, "own_mb": memory.grown / 1e6}
 
 
 def worked(folder: str, scratch: str, documents: int, stage: str) -> dict[str, Any]:
-    """Find the vectors in a process that is not the first, and do the work of a stage with them."""
+    """Reuse the vectors in a later process, and do the work of a stage with them."""
     import numpy as np
 
     from latentscale.backends.cpu.clustering import kmeans, nearest_centroid
@@ -153,13 +153,13 @@ def worked(folder: str, scratch: str, documents: int, stage: str) -> dict[str, A
     started = time.perf_counter()
     matrix = vectors.load_vectors(store, snapshot, EMBEDDING, scratch=scratch).matrix
     found_s = time.perf_counter() - started
-    # Compiled code and pools of threads are no part of what grows.
+    # Exclude compiled code and thread pools from the measured growth.
     work(np.array(matrix[:2_000]))
-    with _OwnMemory() as own:
+    with _PrivateMemory() as memory:
         started = time.perf_counter()
         work(matrix)
         wall = time.perf_counter() - started
-    return {"found_s": found_s, "wall_s": wall, "own_mb": own.grown / 1e6}
+    return {"found_s": found_s, "wall_s": wall, "own_mb": memory.grown / 1e6}
 
 
 def _snapshot(documents: int) -> Any:
@@ -175,26 +175,26 @@ def _snapshot(documents: int) -> Any:
     return Snapshot(id=f"snapshot-{documents:016x}", shards=shards, superseded=np.empty(0, dtype=np.int64))
 
 
-class _OwnMemory:
-    """Watches the memory that is of this process alone, and says by how much it grew at most."""
+class _PrivateMemory:
+    """Measures the peak growth of the private memory of this process."""
 
     grown = 0.0
 
-    def __enter__(self) -> _OwnMemory:
-        self._before = self._most = _anonymous()
+    def __enter__(self) -> _PrivateMemory:
+        self._before = self._peak = _anonymous()
         self._ended = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
+        self._poller = threading.Thread(target=self._poll, daemon=True)
+        self._poller.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._watcher.join()
-        self.grown = float(max(self._most, _anonymous()) - self._before)
+        self._poller.join()
+        self.grown = float(max(self._peak, _anonymous()) - self._before)
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         while not self._ended.wait(0.002):
-            self._most = max(self._most, _anonymous())
+            self._peak = max(self._peak, _anonymous())
 
 
 def _anonymous() -> int:

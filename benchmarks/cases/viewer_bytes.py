@@ -1,4 +1,4 @@
-"""What the page costs a browser: bytes a point, bytes until the first paint, the script."""
+"""Size of the page for a browser: bytes per point, bytes until the first paint, scripts."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from benchmarks.processes import fresh, latentscale, run_command
 from benchmarks.report import Result, Target
 
 SYNTHETIC = 1_000_000
-# What Chromium was seen to ask for before its first paint; clusters.json, index.json and deeper tiles come after it.
+# Requested by Chromium before its first paint; clusters.json, index.json and deeper tiles are requested after it.
 FIRST_FILES = ("labels.json", "pages/0-0-0.json", "tiles/0-0-0.parquet")
 CLUSTERS = 10_000
-# The scripts that the page asks for once there is a first picture: the map is moved by hand when they are here.
+# Scripts that the page requests after the first picture; the map can be dragged once they are loaded.
 DECK = ("drawing.", "pyramid-layer.")
 
 
 def run(context: Context) -> Result:
-    """Measure the pages of the demo, of the whole corpus, and of a million points like those."""
+    """Measure the pages of the demo, of the whole corpus, and of a million similar points."""
     workspaces.warm(context)
     demo = context.folder("viewer") / "demo"
     run_command(latentscale("run", "demo", "--out", demo, "--progress", "quiet"), compiled=context.compiled)
-    corpus = corpora.whole(context)
-    large = context.folder("pipeline") / "workspace"  # found as it is where pipeline_63k has run in this scratch folder
-    workspaces.run_corpus(corpus, large, compiled=context.compiled)
+    corpus = corpora.full_corpus(context)
+    corpus_workspace = context.folder("pipeline") / "workspace"  # reused if pipeline_63k has run in this scratch folder
+    workspaces.run_corpus(corpus, corpus_workspace, compiled=context.compiled)
     count = 50_000 if context.quick else SYNTHETIC
-    usage, synthetic = fresh(write_synthetic, workspace=large, folder=context.folder("viewer") / "million", count=count)
-    _, crowded = fresh(
+    usage, synthetic = fresh(
+        write_synthetic, workspace=corpus_workspace, folder=context.folder("viewer") / "million", count=count
+    )
+    _, many_clusters = fresh(
         write_synthetic,
-        workspace=large,
+        workspace=corpus_workspace,
         folder=context.folder("viewer") / "clusters",
         count=count,
         corpus=corpus.path,
@@ -45,9 +47,12 @@ def run(context: Context) -> Result:
     )
     maps = {
         "demo": (_page(demo), _map(demo)),
-        "corpus": (_page(large), _map(large)),
-        "synthetic": (_page(large), Path(synthetic["folder"])),
-        f"synthetic of {crowded['clusters']:,} clusters": (_page(large), Path(crowded["folder"])),
+        "corpus": (_page(corpus_workspace), _map(corpus_workspace)),
+        "synthetic": (_page(corpus_workspace), Path(synthetic["folder"])),
+        f"synthetic of {many_clusters['clusters']:,} clusters": (
+            _page(corpus_workspace),
+            Path(many_clusters["folder"]),
+        ),
     }
     rows = [_measure(name, page, files) for name, (page, files) in maps.items()]
     script = _scripts(_page(demo))
@@ -76,7 +81,7 @@ def run(context: Context) -> Result:
         targets=[
             *(
                 Target(what=f"{row['what']}: bytes a point (x, y, cluster)", value=row["bytes_a_point"], limit=3)
-                for row in rows[:3]  # which of 10,000 clusters a point is in takes more than half a byte more
+                for row in rows[:3]  # with 10,000 clusters, the cluster takes more than half a byte more
             ),
             *(
                 Target(
@@ -107,7 +112,7 @@ def _packed(path: Path) -> int:
 def _scripts(page: Path) -> dict[str, int]:
     files = [path for path in (page / "assets").iterdir() if path.suffix in (".js", ".css")]
     html = (page / "index.html").read_text(encoding="utf-8")
-    first = [path for path in files if path.name in html]  # others are loaded when they are needed
+    first = [path for path in files if path.name in html]  # others are loaded on demand
     deck = [path for path in files if path.name.startswith(DECK) and path not in first]
     return {
         "plain": sum(p.stat().st_size for p in first),
@@ -159,9 +164,9 @@ def write_synthetic(
 
     target = Path(folder)
     shutil.rmtree(target, ignore_errors=True)
-    real = latentscale.open(workspace).the_map()
-    points = real.points().select("x", "y", "cluster", "nearest_cluster").collect()
-    labels = real.labels().drop("centroid").to_arrow()
+    source_map = latentscale.open(workspace).the_map()
+    points = source_map.points().select("x", "y", "cluster", "nearest_cluster").collect()
+    labels = source_map.labels().drop("centroid").to_arrow()
     labels = labels.cast(plain_schema(labels.schema))
     random = np.random.default_rng(0)
     chosen = random.integers(0, len(points), count)
@@ -169,22 +174,24 @@ def write_synthetic(
     width = np.ptp(points.select("x", "y").to_numpy(), axis=0)
     positions = (positions + random.normal(scale=width / 300, size=positions.shape)).astype(np.float32)
     ids = np.arange(count, dtype=np.int64)
-    found, nearest = points["cluster"].to_numpy()[chosen], points["nearest_cluster"].to_numpy()[chosen]
+    cluster_ids, nearest = points["cluster"].to_numpy()[chosen], points["nearest_cluster"].to_numpy()[chosen]
     if clusters is not None:
         assert corpus is not None
-        labels, found, nearest = _crowded(labels, positions, found, corpus=corpus, clusters=clusters)
+        labels, cluster_ids, nearest = _add_fine_clusters(
+            labels, positions, cluster_ids, corpus=corpus, clusters=clusters
+        )
 
     def documents() -> Iterator[pa.RecordBatch]:
         for start in range(0, count, 16_384):
-            some = ids[start : start + 16_384]
-            texts = pa.array([f"Document {number}" for number in some.tolist()])
-            yield pa.record_batch({"row_id": pa.array(some), "text": texts})
+            batch_ids = ids[start : start + 16_384]
+            texts = pa.array([f"Document {number}" for number in batch_ids.tolist()])
+            yield pa.record_batch({"row_id": pa.array(batch_ids), "text": texts})
 
     data = ViewerData(
         name="synthetic",
         row_ids=ids,
         coordinates=positions,
-        clusters=found,
+        clusters=cluster_ids,
         nearest_clusters=nearest,
         labels=labels,
         documents=documents,
@@ -205,8 +212,10 @@ def write_synthetic(
     return {"folder": str(target), "clusters": clusters}
 
 
-def _crowded(labels: Any, positions: Any, found: Any, *, corpus: str, clusters: int) -> tuple[Any, Any, Any]:
-    """Labels of ``clusters`` clusters below the coarse ones of a map, and the cluster of each position."""
+def _add_fine_clusters(
+    labels: Any, positions: Any, cluster_ids: Any, *, corpus: str, clusters: int
+) -> tuple[Any, Any, Any]:
+    """Make labels of ``clusters`` clusters below the coarse ones of a map, and assign each position to a cluster."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from scipy.spatial import cKDTree
@@ -219,7 +228,7 @@ def _crowded(labels: Any, positions: Any, found: Any, *, corpus: str, clusters: 
     rows = labels.to_pylist()
     coarse = [row for row in rows if row["layer"] == 1]
     template = dict.fromkeys(labels.column_names)
-    # Each lies in a coarse cluster, whichever: what a file weighs does not depend on it.
+    # The parent is arbitrary: file sizes do not depend on it.
     fine = [
         template
         | {
@@ -238,11 +247,11 @@ def _crowded(labels: Any, positions: Any, found: Any, *, corpus: str, clusters: 
         }
         for c in range(clusters)
     ]
-    return pa.Table.from_pylist([*fine, *coarse], schema=labels.schema), np.where(found < 0, -1, nearest), nearest
+    return pa.Table.from_pylist([*fine, *coarse], schema=labels.schema), np.where(cluster_ids < 0, -1, nearest), nearest
 
 
 def plain_schema(schema: Any) -> Any:
-    """Polars gives Arrow its large types; the viewer's writer knows the small ones."""
+    """Replace the large Arrow types of polars by the small ones that the viewer's writer supports."""
     import pyarrow as pa
 
     return pa.schema([pa.field(field.name, _narrow(field.type)) for field in schema])

@@ -1,4 +1,4 @@
-"""The page beside the pages that Embedding Atlas and DataMapPlot write of the same points, texts and labels."""
+"""The page compared with those of Embedding Atlas and DataMapPlot for the same points, texts and labels."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 ROUNDS = 3
 OURS, ATLAS, DATAMAPPLOT = "latentscale", "Embedding Atlas, --export-application", "DataMapPlot, interactive"
 WINDOW = {"width": 1280, "height": 800}
-# The middle of the window holds points, and no panel, on each of the pages.
+# The middle of the window, which shows points and no panel on each of the pages.
 MIDDLE = {"x": 400.0, "y": 150.0, "width": 400.0, "height": 500.0}
-# Pixels there that differ from what is most of it, when points are seen.
-INKED = 2_000
-PATIENCE_S = 60
-# Of a page whose scripts were refused, nothing is to be seen any more.
-WITHOUT_SCRIPTS_S = 8
-# Of another program that writes its page: processor time of all its threads.
+# Number of pixels there that differ from the background once points are drawn.
+MIN_DRAWN_PIXELS = 2_000
+POINTS_TIMEOUT_S = 60
+# Timeout for a page whose scripts were blocked, which will not draw anything.
+BLOCKED_TIMEOUT_S = 8
+# Limits for other programs that write their page: CPU time of all threads, and data memory.
 WRITE_LIMIT_CPU_S, WRITE_LIMIT_MB = 240, 12_000
-# Becomes a command, the third argument and what follows it, that may use so many seconds and megabytes.
+# Executes the command from the third argument on, limited to so many seconds and megabytes.
 LIMITED = """
 import os, resource, sys
 seconds, megabytes = map(int, sys.argv[1:3])
@@ -62,15 +62,15 @@ plot.save(sys.argv[2])
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Pages of so many documents.
+    """A number of documents and the inputs of its pages.
 
     Attributes
     ----------
     documents : int
     folder : Path
-        Of a workspace with LatentScale's page.
+        Workspace with LatentScale's page.
     rows : Path
-        The same places, texts and labels as parquet, for the others.
+        The same positions, texts and labels as parquet, for the other programs.
     """
 
     documents: int
@@ -79,7 +79,7 @@ class Size:
 
 
 def run(context: Context) -> Result:
-    """Write the three pages of a thousand, eight thousand and all documents, and open each as often, in turn."""
+    """Write the three pages for a thousand, eight thousand and all documents, and open them alternately."""
     folder = context.emptied("peers")
     sizes: list[Size] = []
     for name in ("thousand", "demo") if context.quick else ("thousand", "demo", "corpus"):
@@ -88,7 +88,7 @@ def run(context: Context) -> Result:
             command = latentscale("run", "demo", "--out", workspace, "--progress", "quiet")
             run_command(command, compiled=context.compiled)
         else:
-            corpus = corpora.sample(context, 1_000) if name == "thousand" else corpora.whole(context)
+            corpus = corpora.sample(context, 1_000) if name == "thousand" else corpora.full_corpus(context)
             workspaces.run_corpus(corpus, workspace, compiled=context.compiled)
         rows = folder / f"{name}.parquet"
         _, facts = fresh(write_rows, workspace=workspace, path=rows)
@@ -97,18 +97,18 @@ def run(context: Context) -> Result:
 
 
 def compare(context: Context, sizes: Sequence[Size], *, rounds: int, notes: Sequence[str] = ()) -> Result:
-    """Let the other programs write their pages of each size, open all, and count what they cost."""
+    """Let the other programs write their pages of each size, open all pages, and measure their cost."""
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     unfinished: list[str] = []
     for size in sizes:
-        found, failed = _compared(context, size, rounds)
+        page_rows, failed = _compared(context, size, rounds)
         unfinished += failed
-        rows += found
-        ours = found[0]
+        rows += page_rows
+        ours = page_rows[0]
         targets += [
             Target(what=f"{row['what']}: {what}", value=ours[key] / row[key], limit=0.5)
-            for row in found[1:]
+            for row in page_rows[1:]
             for key, what in (("sent_gzip_kb", "bytes sent"), ("points_s", "time to the first points"))
             if row.get(key) and ours[key]
         ]
@@ -118,7 +118,7 @@ def compare(context: Context, sizes: Sequence[Size], *, rounds: int, notes: Sequ
             "rounds": rounds,
             "write_limit_cpu_s": WRITE_LIMIT_CPU_S,
             "write_limit_mb": WRITE_LIMIT_MB,
-            "points_limit_s": PATIENCE_S,
+            "points_limit_s": POINTS_TIMEOUT_S,
         },
         rows=rows,
         targets=targets,
@@ -137,9 +137,9 @@ def compare(context: Context, sizes: Sequence[Size], *, rounds: int, notes: Sequ
 
 
 def _compared(context: Context, size: Size, rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for each page of a size, LatentScale's first, and a sentence for each that was not written or drawn."""
+    """Return a row per page of a size, LatentScale's first, and a note for each that was not written or drawn."""
     pages = {OURS: (size.folder, "viewer/")}
-    made: dict[str, dict[str, float]] = {OURS: {}}
+    write_costs: dict[str, dict[str, float]] = {OURS: {}}
     failed: list[str] = []
     for name, make in {ATLAS: _atlas, DATAMAPPLOT: _datamapplot}.items():
         if context.viewer_peers_python is None:
@@ -150,30 +150,30 @@ def _compared(context: Context, size: Size, rounds: int) -> tuple[list[dict[str,
         try:
             usage, _ = run_command([*command, *make(context.viewer_peers_python, size.rows, target)])
         except PartFailedError as error:
-            over = f"ended with -{int(signal.SIGXCPU)}" in str(error) or f"ended with -{int(signal.SIGKILL)}" in str(
+            limit_exceeded = f"ended with -{int(signal.SIGXCPU)}" in str(
                 error
-            )
-            why = "more time" if over else str(error).strip().splitlines()[-1][:160]
+            ) or f"ended with -{int(signal.SIGKILL)}" in str(error)
+            reason = "more time" if limit_exceeded else str(error).strip().splitlines()[-1][:160]
             failed.append(
                 f"{name}, {size.documents:,} documents: not written within {WRITE_LIMIT_CPU_S} CPU-s and "
-                f"{WRITE_LIMIT_MB:,} MB of data: {why}."
+                f"{WRITE_LIMIT_MB:,} MB of data: {reason}."
             )
             continue
-        made[name] = {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
+        write_costs[name] = {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
         pages[name] = (target, "")
-    opened: dict[str, list[dict[str, Any]]] = {name: [] for name in pages}
+    visits_by_page: dict[str, list[dict[str, Any]]] = {name: [] for name in pages}
     for _ in range(rounds):
         for name, (root, path) in pages.items():
-            # A browser of its own: one that a page has used up says nothing of the next.
+            # A fresh browser, which is not affected by the previous page.
             with _browser() as browser:
-                opened[name].append(_open(browser, root, path))
+                visits_by_page[name].append(_open(browser, root, path))
     failed += [
-        f"{name}, {size.documents:,} documents: no points within {PATIENCE_S} s in {rounds} of {rounds} rounds."
-        for name, found in opened.items()
-        if name != DATAMAPPLOT and not any(one["points_s"] for one in found)
+        f"{name}, {size.documents:,} documents: no points within {POINTS_TIMEOUT_S} s in {rounds} of {rounds} rounds."
+        for name, visits in visits_by_page.items()
+        if name != DATAMAPPLOT and not any(visit["points_s"] for visit in visits)
     ]
     rows = [
-        {"what": f"{name}, {size.documents:,}", **_row(opened[name], pages[name][0], name), **made[name]}
+        {"what": f"{name}, {size.documents:,}", **_row(visits_by_page[name], pages[name][0], name), **write_costs[name]}
         for name in pages
     ]
     return rows, failed
@@ -195,9 +195,9 @@ def _datamapplot(python: str, rows: Path, target: Path) -> list[str]:
 def _browser() -> Generator[Browser]:
     from playwright.sync_api import sync_playwright
 
-    found = filter(None, map(shutil.which, BROWSERS))
+    installed = filter(None, map(shutil.which, BROWSERS))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=next(found), args=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=next(installed), args=CHROMIUM)
         try:
             yield browser
         finally:
@@ -220,50 +220,50 @@ def _served(root: Path) -> Generator[str]:
 
 
 def _open(browser: Browser, root: Path, path: str) -> dict[str, Any]:
-    """Open a page in a profile of its own, wait for its points, and count what it asked for."""
-    asked: set[str] = set()
+    """Open a page in a new profile, wait for its points, and count its requests."""
+    requested: set[str] = set()
     foreign: set[str] = set()
     context = browser.new_context(viewport=WINDOW)
     try:
         with _served(root) as origin:
             page = context.new_page()
 
-            def decide(route: Any) -> None:
+            def route_request(route: Any) -> None:
                 url = route.request.url
                 if url.startswith((origin, "blob:", "data:")):
-                    asked.add(urlsplit(url).path)
+                    requested.add(urlsplit(url).path)
                     route.continue_()
                 else:
                     foreign.add(url)
                     route.abort()
 
-            page.route("**/*", decide)
+            page.route("**/*", route_request)
             began = time.perf_counter()
             page.goto(origin + path, wait_until="commit")
             points_s = _until_points(page, began, foreign)
             page.wait_for_timeout(3_000)
     finally:
         context.close()
-    files = [root / name.lstrip("/") for name in asked]
+    files = [root / name.lstrip("/") for name in requested]
     files = [file / "index.html" if file.is_dir() else file for file in files]
     sent = [file for file in files if file.is_file()]
-    return {"points_s": points_s, "requests": len(asked), "foreign": len(foreign), "sent": sum(map(_packed, sent))}
+    return {"points_s": points_s, "requests": len(requested), "foreign": len(foreign), "sent": sum(map(_packed, sent))}
 
 
-def _until_points(page: Page, began: float, refused: set[str]) -> float | None:
+def _until_points(page: Page, began: float, blocked: set[str]) -> float | None:
     import numpy as np
     from PIL import Image
     from playwright.sync_api import Error
 
-    while time.perf_counter() - began < (WITHOUT_SCRIPTS_S if refused else PATIENCE_S):
+    while time.perf_counter() - began < (BLOCKED_TIMEOUT_S if blocked else POINTS_TIMEOUT_S):
         try:
-            shot = page.screenshot(clip=MIDDLE, timeout=5_000)  # pyright: ignore[reportArgumentType]
+            screenshot = page.screenshot(clip=MIDDLE, timeout=5_000)  # pyright: ignore[reportArgumentType]
         except Error:
-            # A browser that is busy with the page has no picture of it yet.
+            # The browser is busy and cannot take a screenshot yet.
             continue
-        picture = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-        ground = np.median(picture.reshape(-1, 3), axis=0)
-        if (np.abs(picture - ground).max(axis=2) > 40).sum() > INKED:
+        picture = np.asarray(Image.open(io.BytesIO(screenshot)).convert("RGB")).astype(int)
+        background = np.median(picture.reshape(-1, 3), axis=0)
+        if (np.abs(picture - background).max(axis=2) > 40).sum() > MIN_DRAWN_PIXELS:
             return time.perf_counter() - began
     return None
 
@@ -273,13 +273,13 @@ def _packed(path: Path) -> int:
     return min(len(data), len(gzip.compress(data, 6)))
 
 
-def _row(opened: list[dict[str, Any]], root: Path, name: str) -> dict[str, Any]:
-    seen = [one["points_s"] for one in opened if one["points_s"] is not None]
+def _row(visits: list[dict[str, Any]], root: Path, name: str) -> dict[str, Any]:
+    times = [visit["points_s"] for visit in visits if visit["points_s"] is not None]
     return {
-        "points_s": statistics.median(seen) if seen else None,
-        "requests": opened[-1]["requests"],
-        "foreign": opened[-1]["foreign"],
-        "sent_gzip_kb": opened[-1]["sent"] / 1e3,
+        "points_s": statistics.median(times) if times else None,
+        "requests": visits[-1]["requests"],
+        "foreign": visits[-1]["foreign"],
+        "sent_gzip_kb": visits[-1]["sent"] / 1e3,
         "on_disk_mb": sum(path.stat().st_size for path in _written(root, name)) / 1e6,
     }
 
@@ -293,7 +293,7 @@ def _written(root: Path, name: str) -> list[Path]:
 
 
 def write_rows(workspace: str, path: str) -> dict[str, Any]:
-    """Write places, texts and labels of the workspace's map for the other programs."""
+    """Write positions, texts and labels of the workspace's map for the other programs."""
     import polars as pl
 
     import latentscale

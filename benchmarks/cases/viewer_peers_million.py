@@ -1,4 +1,4 @@
-"""The page beside those of Embedding Atlas and DataMapPlot, of a million points."""
+"""The page compared with those of Embedding Atlas and DataMapPlot, for a million points."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CHARACTERS = 120
 
 
 def run(context: Context) -> Result:
-    """Write and open the pages of a million points like those of the corpus's own map."""
+    """Write and open the pages of a million points similar to those of the corpus's map."""
     folder = context.folder("peers")
-    workspace = folder / "corpus"  # found as it is where viewer_peers has run in this scratch folder
-    workspaces.run_corpus(corpora.whole(context), workspace, compiled=context.compiled)
+    workspace = folder / "corpus"  # reused if viewer_peers has run in this scratch folder
+    workspaces.run_corpus(corpora.full_corpus(context), workspace, compiled=context.compiled)
     count = 30_000 if context.quick else COUNT
     rows = folder / "million.parquet"
     usage, _ = fresh(write_million, workspace=workspace, folder=folder / "million", rows=rows, count=count)
@@ -54,37 +54,39 @@ def write_million(workspace: str, folder: str, rows: str, count: int) -> dict[st
 
     target = Path(folder)
     shutil.rmtree(target, ignore_errors=True)
-    real = latentscale.open(workspace).the_map()
+    source_map = latentscale.open(workspace).the_map()
     columns = ["row_id", "x", "y", "text", "label", "cluster", "nearest_cluster"]
-    frame = real.documents().select(columns).collect()
-    labels = real.labels().drop("centroid").to_arrow()
+    frame = source_map.documents().select(columns).collect()
+    labels = source_map.labels().drop("centroid").to_arrow()
     labels = labels.cast(plain_schema(labels.schema))
     random = np.random.default_rng(0)
-    drawn = frame[random.integers(0, len(frame), count)]
-    places = drawn.select("x", "y").to_numpy()
-    places = (places + random.normal(scale=np.ptp(places, axis=0) / 300, size=places.shape)).astype(np.float32)
+    sample = frame[random.integers(0, len(frame), count)]
+    positions = sample.select("x", "y").to_numpy()
+    positions = (positions + random.normal(scale=np.ptp(positions, axis=0) / 300, size=positions.shape)).astype(
+        np.float32
+    )
     numbers = np.arange(count, dtype=np.int64)
-    drawn = drawn.with_columns(
+    sample = sample.with_columns(
         row_id=pl.Series(numbers),
-        x=pl.Series(places[:, 0]),
-        y=pl.Series(places[:, 1]),
+        x=pl.Series(positions[:, 0]),
+        y=pl.Series(positions[:, 1]),
         text=pl.format("{} ({})", pl.col("text").str.slice(0, CHARACTERS), pl.Series(numbers)),
     )
-    others = drawn.select("row_id", "x", "y", "text", pl.col("label").fill_null("Unlabelled"))
+    others = sample.select("row_id", "x", "y", "text", pl.col("label").fill_null("Unlabelled"))
     others.write_parquet(rows)
 
     def documents() -> Iterator[pa.RecordBatch]:
         for start in range(0, count, 16_384):
-            part = drawn[start : start + 16_384]
-            texts = pa.array(part["text"].to_list(), pa.string())
-            yield pa.record_batch({"row_id": pa.array(part["row_id"].to_numpy()), "text": texts})
+            batch = sample[start : start + 16_384]
+            texts = pa.array(batch["text"].to_list(), pa.string())
+            yield pa.record_batch({"row_id": pa.array(batch["row_id"].to_numpy()), "text": texts})
 
     data = ViewerData(
         name="A million",
         row_ids=numbers,
-        coordinates=places,
-        clusters=drawn["cluster"].to_numpy(),
-        nearest_clusters=drawn["nearest_cluster"].to_numpy(),
+        coordinates=positions,
+        clusters=sample["cluster"].to_numpy(),
+        nearest_clusters=sample["nearest_cluster"].to_numpy(),
         labels=labels,
         documents=documents,
         text_column="text",

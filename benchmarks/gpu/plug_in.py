@@ -1,10 +1,10 @@
-"""An embedder and a backend of another package on a real GPU, found by their entry points and run by the pipeline.
+"""An embedder and a backend of another package on a real GPU, found by entry points and run by the pipeline.
 
     python -m benchmarks.gpu.plug_in OUT
 
 Runs the demo corpus twice, with the shipped embedder and backend and with those of ``acme_gpu``, and writes
-``OUT/plug_in.json``: what was chosen and why, the devices that the stages were given, the seconds of each stage,
-and how far the vectors and the neighbours agree.
+``OUT/plug_in.json``: the choices with their reasons, the devices and seconds of each stage, and the agreement of the
+vectors and the neighbours.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ torch-exact = benchmarks.gpu.acme_gpu.backend:TorchBackend
 def main(out: str) -> None:
     """Run both, compare, and write the results."""
     folder = Path(tempfile.mkdtemp())
-    # A distribution without an installer: its entry points are all that the registries read.
+    # A minimal distribution: the registries read only its entry points.
     for name, version, points in (("acme-gpu", "1.0", ENTRY_POINTS), ("latentscale", "0.1.0", "")):
-        made = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-        made.mkdir()
-        (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (made / "entry_points.txt").write_text(points)
+        dist_info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        dist_info.mkdir()
+        (dist_info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (dist_info / "entry_points.txt").write_text(points)
     sys.path.append(str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(Path.cwd())])
 
@@ -44,7 +44,10 @@ def main(out: str) -> None:
     from latentscale.machine import gpus, own_device, package_version
 
     results: dict[str, Any] = {
-        "gpu": [{"name": one.name, "memory_gib": one.memory_gib, "driver": one.driver} for one in gpus()],
+        "gpu": [
+            {"name": first_vectors.name, "memory_gib": first_vectors.memory_gib, "driver": first_vectors.driver}
+            for first_vectors in gpus()
+        ],
         "torch": package_version("torch"),
         "own_device": own_device(),
         "runs": {},
@@ -66,8 +69,10 @@ def main(out: str) -> None:
         }
         vectors[name] = _column(root / "embeddings", "vector")
         neighbors[name] = _column(root / "neighbors", "indices")
-    one, other = vectors.values()
-    results["smallest cosine of a document's two vectors"] = float(np.einsum("ij,ij->i", one, other).min())
+    first_vectors, second_vectors = vectors.values()
+    results["smallest cosine of a document's two vectors"] = float(
+        np.einsum("ij,ij->i", first_vectors, second_vectors).min()
+    )
     common = [len(np.intersect1d(first, second)) for first, second in zip(*neighbors.values(), strict=True)]
     results["share of neighbours in common"] = float(np.mean(common) / neighbors["shipped"].shape[1])
     Path(out, "plug_in.json").write_text(json.dumps(results, indent=1, default=str))

@@ -17,7 +17,7 @@ def main(out: str, rows: int = 20_000) -> None:
     from latentscale.embedders import open_embedder
 
     with tempfile.TemporaryDirectory() as folder:
-        corpus = corpora.whole(corpora.Context(scratch=Path(folder)))
+        corpus = corpora.full_corpus(corpora.Context(scratch=Path(folder)))
         texts = pl.read_parquet(corpus.path)[corpus.text].unique(maintain_order=True).head(rows).to_list()
     np.save(out, open_embedder().embed(texts).vectors.astype(np.float16))
 

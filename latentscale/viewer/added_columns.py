@@ -27,7 +27,7 @@ class AddedColumn:
     row_ids : int64 ndarray, shape (n,)
         Ascending; documents not listed have no value.
     values : float32 or int64 ndarray, shape (n,)
-        Numbers; or with ``categories`` category indices, of which those beyond 63 are shown as one.
+        Numbers; or with ``categories`` category indices, of which those beyond 63 share one code.
     categories : sequence of str, optional
         Category names, most frequent first.
     """
@@ -39,11 +39,11 @@ class AddedColumn:
 
     def of(self, row_ids: NDArray[np.int64]) -> NDArray[Any]:
         """The values in a tile file: uint8 codes (64 other, 255 missing), or float32 (NaN missing)."""
-        places = np.minimum(np.searchsorted(self.row_ids, row_ids), max(0, len(self.row_ids) - 1))
-        known = self.row_ids[places] == row_ids
+        indices = np.minimum(np.searchsorted(self.row_ids, row_ids), max(0, len(self.row_ids) - 1))
+        known = self.row_ids[indices] == row_ids
         if self.categories is None:
-            return np.where(known, self.values[places], np.float32(np.nan)).astype(np.float32)
-        codes = np.minimum(self.values[places], OTHER_CODE)
+            return np.where(known, self.values[indices], np.float32(np.nan)).astype(np.float32)
+        codes = np.minimum(self.values[indices], OTHER_CODE)
         if len(self.categories) > CATEGORIES:
             codes = np.where(codes >= CATEGORIES - 1, OTHER_CODE, codes)
         return np.where(known, codes, NULL_CODE).astype(np.uint8)
@@ -88,16 +88,16 @@ def add_columns(page: Path, columns: Sequence[AddedColumn]) -> None:
         folder = (viewer / entry["url"]).resolve()
         index = json.loads((folder / "index.json").read_bytes())
         row_ids = _row_ids(folder, index, int(entry["documents"]))
-        there = np.ones(len(row_ids), bool)
+        on_map = np.ones(len(row_ids), bool)
         if "removed" in entry:
-            gone = pq.ParquetFile((viewer / entry["removed"]["url"]).resolve()).read()
-            there[gone["position"].to_numpy()] = False
-        taken = {column["id"] for column in index["colours"]}
+            removed = pq.ParquetFile((viewer / entry["removed"]["url"]).resolve()).read()
+            on_map[removed["position"].to_numpy()] = False
+        used_ids = {column["id"] for column in index["colours"]}
         for column in columns:
-            column_id = next(name for k in range(len(taken) + 1) if (name := f"a{k}") not in taken)
-            taken.add(column_id)
+            column_id = next(name for k in range(len(used_ids) + 1) if (name := f"a{k}") not in used_ids)
+            used_ids.add(column_id)
             values = column.of(row_ids)
-            index["colours"].append(column.entry(column_id, values[there]))
+            index["colours"].append(column.entry(column_id, values[on_map]))
             _write(folder, index, column_id, values, inline=bool(entry.get("inline")))
         (folder / "index.json").write_bytes(_json(index))
 

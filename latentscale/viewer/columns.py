@@ -17,12 +17,12 @@ CATEGORIES = 64
 NULL_CODE = 255
 OTHER_CODE = 64
 _MAX_DISTINCT = 20_000
-_LONG_TEXT = 200
+_MAX_MEAN_LENGTH = 200
 _SAMPLE = 1_000_000
-_REST = 65_534
-_LARGEST = float(np.finfo(np.float32).max)
-_FEW = 12  # maximum number of distinct integers that are treated as categories
-_SHOWN = 120  # maximum length of a category name in characters
+_SHARED_CODE = 65_534
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_MAX_INTEGER_CATEGORIES = 12  # maximum number of distinct integers that are treated as categories
+_MAX_NAME = 120  # maximum length of a category name in characters
 
 
 class ColumnValues:
@@ -49,43 +49,43 @@ class ColumnValues:
         self._codes: dict[str, int] = {}
         # Text values as dates, as long as all of them are dates.
         self._days: NDArray[np.float64] | None = None
-        self._too_many = False
-        self._of_text = False
-        self._given_up = False
-        self._whole = False
+        self._too_many_categories = False
+        self._from_text = False
+        self._dropped = False
+        self._integers = False
         # Different integers may be equal as float64: distinct values are counted as integers.
         self._distinct: set[int] | None = set()
         self._lut: NDArray[np.uint8] | None = None
         self._like = like
         if like is not None:
             self.kind = str(like["kind"])
-            self._make(np.uint16 if self.kind == "categories" else np.float64)
+            self._allocate(np.uint16 if self.kind == "categories" else np.float64)
             self._codes = {name: i for i, (name, _) in enumerate(like.get("categories", []))}
 
     def add(self, start: int, column: pa.Array) -> None:
         """Add the values of the rows from ``start`` on."""
-        if self._given_up:
+        if self._dropped:
             return
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if self.kind is None:
             self._open(column)
         elif self._like is not None and not self._fits(column.type):
-            self._give_up()
+            self._drop()
         if self._values is None:
             return
         stop = start + len(column)
         if self.kind == "categories":
-            self._note_days(start, column)
-            self._take_categories(start, column)
+            self._collect_days(start, column)
+            self._encode_categories(start, column)
         elif self.kind == "dates" and _is_text(column.type):
             days = iso_days(column)
             if days is None:
-                self._give_up()
+                self._drop()
             else:
-                self._values[start:stop], self._of_text = days, True
+                self._values[start:stop], self._from_text = days, True
         elif self.kind == "numbers":
-            self._note_distinct(column)
+            self._collect_distinct(column)
             self._values[start:stop] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         else:
             days = pc.cast(pc.cast(column, pa.timestamp("ms"), safe=False), pa.int64())
@@ -95,11 +95,11 @@ class ColumnValues:
 
     def finish(self) -> dict[str, Any] | None:
         """The column's entry in ``index.json``; None if points cannot be coloured by it."""
-        if self._days is not None and not self._given_up and np.isfinite(self._days).any():
-            self.kind, self._values, self._of_text = "dates", self._days, True
-        elif self._too_many:
-            self._give_up()
-        if self._given_up or self._values is None:
+        if self._days is not None and not self._dropped and np.isfinite(self._days).any():
+            self.kind, self._values, self._from_text = "dates", self._days, True
+        elif self._too_many_categories:
+            self._drop()
+        if self._dropped or self._values is None:
             return None
         if self.kind == "categories":
             return self._finish_categories()
@@ -108,7 +108,7 @@ class ColumnValues:
         if not len(finite):
             # The kind is known from an earlier generation; these documents have no value.
             return None if self._like is None else {**self._like, **self._head(), "nulls": self._rows}
-        if self._like is None and self._whole and self._distinct:
+        if self._like is None and self._integers and self._distinct:
             codes = {float(value): code for code, value in enumerate(sorted(self._distinct))}
             if len(codes) == len(self._distinct):
                 return self._as_categories(codes, sorted(self._distinct))
@@ -132,7 +132,7 @@ class ColumnValues:
         if self._lut is not None:
             return pa.array(self._lut[values], pa.uint8())
         # Values beyond the float32 range are clipped.
-        return pa.array(np.clip(values, -_LARGEST, _LARGEST).astype(np.float32), pa.float32())
+        return pa.array(np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32), pa.float32())
 
     def close(self) -> None:
         """Delete the scratch files."""
@@ -141,8 +141,8 @@ class ColumnValues:
         self._days_path.unlink(missing_ok=True)
 
     def _head(self) -> dict[str, Any]:
-        written = {"from": "text"} if self._of_text else {}
-        return {"id": self.column_id, "name": self.name, "kind": self.kind, **written}
+        origin = {"from": "text"} if self._from_text else {}
+        return {"id": self.column_id, "name": self.name, "kind": self.kind, **origin}
 
     def _open(self, column: pa.Array) -> None:
         kind = column.type
@@ -150,23 +150,23 @@ class ColumnValues:
             return  # A later batch may have a type.
         if pa.types.is_boolean(kind) or _is_text(kind):
             if _is_text(kind):
-                if _mean_length(column) > _LONG_TEXT:
-                    self._give_up()
+                if _mean_length(column) > _MAX_MEAN_LENGTH:
+                    self._drop()
                     return
                 if self._like is None and iso_days(column) is not None:
                     self._days = np.memmap(self._days_path, np.float64, "w+", shape=(self._rows,))
                     self._days[:] = np.nan
             self.kind, dtype = "categories", np.uint16
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            self.kind, dtype, self._whole = "numbers", np.float64, pa.types.is_integer(kind)
+            self.kind, dtype, self._integers = "numbers", np.float64, pa.types.is_integer(kind)
         elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
             self.kind, dtype = "dates", np.float64
         else:
-            self._give_up()
+            self._drop()
             return
-        self._make(dtype)
+        self._allocate(dtype)
 
-    def _make(self, dtype: type[Any]) -> None:
+    def _allocate(self, dtype: type[Any]) -> None:
         # On disk: eight bytes per row and column would be gigabytes of memory for 100 million rows.
         self._values = np.memmap(self._path, dtype, "w+", shape=(self._rows,))
         self._values[:] = 65_535 if self.kind == "categories" else np.nan
@@ -175,14 +175,14 @@ class ColumnValues:
         """Whether a type is compatible with the column's kind in an earlier generation."""
         if pa.types.is_null(kind):
             return True
-        whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
+        discrete = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
         if self.kind == "categories":
-            return whole or _is_text(kind)
+            return discrete or _is_text(kind)
         if self.kind == "dates":
             return pa.types.is_date(kind) or pa.types.is_timestamp(kind) or _is_text(kind)
         return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
-    def _note_days(self, start: int, column: pa.Array) -> None:
+    def _collect_days(self, start: int, column: pa.Array) -> None:
         """Parse the values as dates too, as long as all of them are."""
         if self._days is None or pa.types.is_null(column.type):
             return
@@ -192,20 +192,20 @@ class ColumnValues:
             return
         self._days = None
         self._days_path.unlink(missing_ok=True)
-        if self._too_many:
-            self._give_up()
+        if self._too_many_categories:
+            self._drop()
 
-    def _take_categories(self, start: int, column: pa.Array) -> None:
-        if self._too_many or self._values is None:
+    def _encode_categories(self, start: int, column: pa.Array) -> None:
+        if self._too_many_categories or self._values is None:
             return
         self._values[start : start + len(column)] = self._encode(column)
         if len(self._codes) <= _MAX_DISTINCT or self._like is not None:
             return
         # The number of categories is limited, that of dates is not.
         if self._days is None:
-            self._give_up()
+            self._drop()
         else:
-            self._too_many, self._codes = True, {}
+            self._too_many_categories, self._codes = True, {}
 
     def _encode(self, column: pa.Array) -> NDArray[np.uint16]:
         encoded = pc.cast(column, pa.string()).dictionary_encode()
@@ -214,7 +214,7 @@ class ColumnValues:
         if self._like is None:
             lut = np.fromiter((codes.setdefault(v, len(codes)) for v in names), np.uint16, len(names))
         else:
-            lut = np.fromiter((self._code_like(v[:_SHOWN]) for v in names), np.uint16, len(names))
+            lut = np.fromiter((self._code_like(v[:_MAX_NAME]) for v in names), np.uint16, len(names))
         if not len(lut):
             return np.full(len(column), 65_535, np.uint16)
         index = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
@@ -223,11 +223,11 @@ class ColumnValues:
     def _code_like(self, name: str) -> int:
         # The column keeps its kind for any number of new categories: those beyond a limit share a code.
         if name not in self._codes and len(self._codes) >= CATEGORIES + _MAX_DISTINCT:
-            return _REST
+            return _SHARED_CODE
         return self._codes.setdefault(name, len(self._codes))
 
-    def _give_up(self) -> None:
-        self._given_up = True
+    def _drop(self) -> None:
+        self._dropped = True
         self._codes = {}
         self.close()
 
@@ -236,7 +236,7 @@ class ColumnValues:
         counts = np.zeros(65_536, np.int64)
         for start in range(0, self._rows, 1 << 22):
             counts += np.bincount(self._values[start : start + (1 << 22)], minlength=65_536)
-        nulls, uncounted, counts = int(counts[65_535]), int(counts[_REST]), counts[: len(self._codes)]
+        nulls, uncounted, counts = int(counts[65_535]), int(counts[_SHARED_CODE]), counts[: len(self._codes)]
         if not len(counts) and self._like is None:
             return None
         # Sorted by count, then by name, so that the codes do not depend on the order of the rows.
@@ -249,7 +249,7 @@ class ColumnValues:
             shown = ranked[:known]
         rest = ranked[len(shown) :]
         if self._like is None and rest and counts[shown].sum() < 0.1 * counts.sum():
-            self._give_up()
+            self._drop()
             return None
         lut = np.full(65_536, OTHER_CODE, np.uint8)
         lut[65_535] = NULL_CODE
@@ -257,16 +257,16 @@ class ColumnValues:
         self._lut = lut
         return {
             **self._head(),
-            "categories": [[names[i][:_SHOWN], int(counts[i])] for i in shown],
+            "categories": [[names[i][:_MAX_NAME], int(counts[i])] for i in shown],
             "other": [len(rest) + (uncounted > 0), int(counts[rest].sum()) + uncounted],
             "nulls": nulls,
         }
 
-    def _note_distinct(self, column: pa.Array) -> None:
-        if self._whole and self._distinct is not None and pa.types.is_integer(column.type):
-            found = pc.call_function("unique", [column])
-            self._distinct |= set(found.slice(0, _FEW + 2).drop_null().to_pylist())
-            if len(self._distinct) > _FEW or len(found) > _FEW + 1:
+    def _collect_distinct(self, column: pa.Array) -> None:
+        if self._integers and self._distinct is not None and pa.types.is_integer(column.type):
+            unique = pc.call_function("unique", [column])
+            self._distinct |= set(unique.slice(0, _MAX_INTEGER_CATEGORIES + 2).drop_null().to_pylist())
+            if len(self._distinct) > _MAX_INTEGER_CATEGORIES or len(unique) > _MAX_INTEGER_CATEGORIES + 1:
                 self._distinct = None
 
     def _as_categories(self, codes_of: dict[float, int], distinct: list[int]) -> dict[str, Any]:

@@ -129,17 +129,17 @@ class ViewerData:
         """
         n = len(self.row_ids)
         if n == 0:
-            raise ShapeError("a map of no documents has nothing to show", where=self.name)
+            raise ShapeError("a map needs at least one document", where=self.name)
         if self.coordinates.shape != (n, 2):
             raise ShapeError(
-                f"the viewer got coordinates of shape {self.coordinates.shape} for {n:,} documents, and needs ({n}, 2)"
+                f"the viewer got coordinates of shape {self.coordinates.shape} for {n:,} documents, but needs ({n}, 2)"
             )
         for name in ("clusters", "nearest_clusters"):
             if len(getattr(self, name)) != n:
                 raise ShapeError(f"the viewer got {len(getattr(self, name)):,} {name} for {n:,} documents")
-        bad = int((~np.isfinite(self.coordinates).all(axis=1)).sum())
-        if bad:
-            raise ShapeError(f"{bad:,} of {n:,} documents have coordinates that are not finite numbers")
+        not_finite = int((~np.isfinite(self.coordinates).all(axis=1)).sum())
+        if not_finite:
+            raise ShapeError(f"{not_finite:,} of {n:,} documents have coordinates that are not finite numbers")
         if len(np.unique(self.row_ids)) != n:
             raise ShapeError(f"row ids repeat: {n:,} documents, {len(np.unique(self.row_ids)):,} row ids")
         if self.density is not None:
@@ -165,13 +165,13 @@ class ViewerData:
             return
         if not np.issubdtype(density.dtype, np.floating) or not ((density >= 0) & (density <= 1)).all():
             raise ShapeError(
-                f"a density is uint8, or floating from 0 to 1, and this is {density.dtype}",
+                f"a density is uint8, or floating from 0 to 1, but this is {density.dtype}",
                 hint="latentscale.viewer.map_density(coordinates of the whole map)[rows of this generation]",
             )
 
 
 def continued(data: ViewerData, generations: Sequence[Mapping[str, Any]], read: Callable[[str], bytes]) -> ViewerData:
-    """The ``data`` of an update with the properties that earlier generations fix: category codes, view, square.
+    """Complete the ``data`` of an update with what earlier generations determine: category codes, view and square.
 
     Parameters
     ----------

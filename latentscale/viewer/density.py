@@ -34,7 +34,10 @@ def map_density(coordinates: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def blurred(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gaussian filter along the first axis, zero padded; importing SciPy would cost more time than an update's page."""
+    """Apply a Gaussian filter along the first axis, zero padded.
+
+    SciPy has one, but importing it takes longer than writing the page of an update.
+    """
     steps = np.arange(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-0.5 * (steps / _SIGMA) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)

@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SAMPLE = 100_000
-# A hundredth of the documents may be left outside for every 3.5 hundredths by which the picture's scale grows.
-_PRICE = 3.5
-_MOST_OUTSIDE = 0.12
+# Leaving 1 % of the points outside has to enlarge the picture by 3.5 %.
+_OUTSIDE_WEIGHT = 3.5
+_MAX_OUTSIDE = 0.12
 
 
 def body_frame(coordinates: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    """The box (x0, y0, x1, y1) of the initial view of a map.
+    """Compute the box (x0, y0, x1, y1) of the initial view of a map.
 
-    Layouts have islands far from the rest: the box of all points, and that of percentiles as well, is mostly empty. The
-    frame trades scale against points: of all boxes it is one with the least ``log(sqrt(width * height)) + 3.5 * share
-    outside``, found by moving one side at a time, with at most 12 % of the points outside. A layout without islands
-    loses next to nothing: one even square none, a normal distribution 5 %.
+    Layouts have islands far from the rest, so that the box of all points, or of percentiles, is mostly empty. The frame
+    is a local minimum of ``log(sqrt(width * height)) + 3.5 * share outside``, found by moving one side at a time, with
+    at most 12 % of the points outside. Layouts without islands lose few points: a uniform square none, a normal
+    distribution 5 %.
 
     Parameters
     ----------
@@ -25,44 +25,44 @@ def body_frame(coordinates: NDArray[np.float32]) -> tuple[float, float, float, f
         Finite, n at least 1.
     """
     points = coordinates[:: max(1, len(coordinates) // _SAMPLE)].astype(np.float64)
-    least = np.maximum(np.ptp(points, axis=0), 1e-9) * 1e-3
-    best, lowest = _trim(points, np.array([points.min(axis=0), points.max(axis=0)]), least)
+    min_extent = np.maximum(np.ptp(points, axis=0), 1e-9) * 1e-3
+    best, lowest = _trim(points, np.array([points.min(axis=0), points.max(axis=0)]), min_extent)
     for tail in (2.0, 5.0):
-        box, cost = _trim(points, np.percentile(points, (tail, 100 - tail), axis=0), least)
+        box, cost = _trim(points, np.percentile(points, (tail, 100 - tail), axis=0), min_extent)
         if cost < lowest:
             best, lowest = box, cost
     return float(best[0, 0]), float(best[0, 1]), float(best[1, 0]), float(best[1, 1])
 
 
 def _trim(
-    points: NDArray[np.float64], box: NDArray[np.float64], least: NDArray[np.float64]
+    points: NDArray[np.float64], box: NDArray[np.float64], min_extent: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Move the sides of ``box``, (low, high) by (x, y), one by one until none gets better; with the cost reached."""
+    """Move the sides of ``box``, (low, high) by (x, y), one by one until the cost stops falling; return both."""
     box = box.copy()
     cost = np.inf
     for _ in range(12):
         before = cost
         for axis in (0, 1):
             other = points[:, 1 - axis]
-            beside = (other >= box[0, 1 - axis]) & (other <= box[1, 1 - axis])
-            line = np.sort(points[beside, axis])
+            in_other_axis = (other >= box[0, 1 - axis]) & (other <= box[1, 1 - axis])
+            line = np.sort(points[in_other_axis, axis])
             if not len(line):
                 continue
-            across = max(box[1, 1 - axis] - box[0, 1 - axis], least[1 - axis])
+            across = max(box[1, 1 - axis] - box[0, 1 - axis], min_extent[1 - axis])
             for end in (0, 1):
                 fixed = box[1 - end, axis]
-                # The side may stand at any point; what lies beyond it is outside.
-                places = line if end else line[::-1]
-                inside = np.arange(1, len(places) + 1) - np.searchsorted(
+                # Each point is a candidate for the side; points beyond it are outside.
+                candidates = line if end else line[::-1]
+                inside = np.arange(1, len(candidates) + 1) - np.searchsorted(
                     line if end else -line[::-1], _sign(end) * fixed
                 )
-                width = np.maximum(_sign(end) * (places - fixed), least[axis])
+                width = np.maximum(_sign(end) * (candidates - fixed), min_extent[axis])
                 outside = 1 - inside / len(points)
-                costs = 0.5 * np.log(width * across) + _PRICE * outside
-                costs[(inside <= 0) | (outside > _MOST_OUTSIDE)] = np.inf
+                costs = 0.5 * np.log(width * across) + _OUTSIDE_WEIGHT * outside
+                costs[(inside <= 0) | (outside > _MAX_OUTSIDE)] = np.inf
                 k = int(np.argmin(costs))
                 if np.isfinite(costs[k]) and costs[k] <= cost:
-                    box[end, axis], cost = places[k], float(costs[k])
+                    box[end, axis], cost = candidates[k], float(costs[k])
         if before - cost < 1e-6:
             break
     return box, cost

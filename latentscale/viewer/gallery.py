@@ -74,11 +74,11 @@ def _card(card: Card) -> str:
     if card.trustworthiness is not None:
         figures.append(f"trustworthiness {card.trustworthiness:.3f}")
     about = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in card.about)
-    made = card.created[:16].replace("T", " ")
+    created = card.created[:16].replace("T", " ")
     return (
         f'<li><a href="{escape(card.href)}">{picture}<strong dir="auto">{escape(card.name)}</strong></a>'
         f"<p>{' · '.join(figures)}</p>"
-        f"<p><time>{escape(made)} UTC</time> · {escape(card.id)}{' · <b>current</b>' if card.current else ''}</p>"
+        f"<p><time>{escape(created)} UTC</time> · {escape(card.id)}{' · <b>current</b>' if card.current else ''}</p>"
         f"{f'<dl>{about}</dl>' if about else ''}</li>\n"
     )
 

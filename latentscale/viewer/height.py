@@ -38,10 +38,10 @@ class Height:
         """
         from latentscale.backends.shapes import density
 
-        around = density(space)
-        own = slice(None if last is None else len(space) - last, None)
-        ranks = np.searchsorted(np.sort(around), around[own]) * 256 // max(len(space), 1)
-        return cls(z=np.ascontiguousarray(space[own, 2]), rank=ranks.astype(np.uint8))
+        densities = density(space)
+        selected = slice(None if last is None else len(space) - last, None)
+        ranks = np.searchsorted(np.sort(densities), densities[selected]) * 256 // max(len(space), 1)
+        return cls(z=np.ascontiguousarray(space[selected, 2]), rank=ranks.astype(np.uint8))
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -66,6 +66,6 @@ class Height:
         """
         if self.z.shape != (documents,) or self.rank.shape != (documents,):
             raise ShapeError(f"the viewer got {len(self.z):,} heights for {documents:,} documents")
-        bad = int((~np.isfinite(self.z)).sum())
-        if bad:
-            raise ShapeError(f"{bad:,} of {documents:,} documents have a height that is not a finite number")
+        not_finite = int((~np.isfinite(self.z)).sum())
+        if not_finite:
+            raise ShapeError(f"{not_finite:,} of {documents:,} documents have a height that is not a finite number")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 HUES = 12
 _LINE = 168  # px: maximum line width of a label, the same as in the page's style sheet
-_NEVER = 99.0
+_MAX_ZOOM = 99.0
 _SHARE_FIGURES = ("share", "elsewhere", "lift", "low", "high")
 _NUMBER_FIGURES = ("above", "low", "high")
 
@@ -44,7 +44,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     layers = max((row["layer"] for row in rows), default=-1) + 1
     hue_layer, hues, shades = _colours(rows, layers=layers, known={})
     sizes = _font_sizes(rows, layers=layers)
-    # A layer of three or four clusters is little use, and its labels would cover those of the layer with the hues.
+    # A layer of three or four clusters says little, and its labels would cover those of the layer with the hues.
     drawn = [
         {**row, "label": ""} if row.get("hidden") or (hue_layer and row["layer"] > hue_layer) else row for row in rows
     ]
@@ -68,7 +68,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
                 "px": int(sizes[i]),
                 "zoom": zooms[i],
             }
-            | _by_hand(row)
+            | _edits(row)
         )
         details.append(
             {
@@ -84,30 +84,30 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     return {"layers": layers, "hue_layer": hue_layer, "clusters": clusters}, details
 
 
-def _by_hand(row: Mapping[str, Any]) -> dict[str, Any]:
+def _edits(row: Mapping[str, Any]) -> dict[str, Any]:
     """The edits of a cluster, if any: whether its label is hidden, and the label before."""
     edit = json.loads(row.get("edit") or "{}")
     # A merged cluster has no label from before the merge.
-    found = row["label"] if edit.get("merge") else edit.get("label", row["label"])
-    return ({"hidden": True} if row.get("hidden") else {}) | ({"found": found} if found != row["label"] else {})
+    original = row["label"] if edit.get("merge") else edit.get("label", row["label"])
+    return ({"hidden": True} if row.get("hidden") else {}) | ({"found": original} if original != row["label"] else {})
 
 
 def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
     """The distinctive facts of a cluster besides its keyphrases, in compact form."""
-    found: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
     for name, figures in (("columns", _SHARE_FIGURES), ("numbers", _NUMBER_FIGURES)):
         if row.get(name):
             texts = [key for key in row[name][0] if key not in figures]
-            found[name] = [
-                [*(one[key] for key in texts), *(float(f"{one[key]:.3g}") for key in figures)] for one in row[name]
+            evidence[name] = [
+                [*(fact[key] for key in texts), *(float(f"{fact[key]:.3g}") for key in figures)] for fact in row[name]
             ]
     if row.get("sibling") is not None and row.get("contrast"):
-        found |= {"sibling": row["sibling"], "contrast": list(row["contrast"])}
-    return found
+        evidence |= {"sibling": row["sibling"], "contrast": list(row["contrast"])}
+    return evidence
 
 
 def cluster_hues(labels: pa.Table, previous: pa.Table | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The hue (0–11) and shade (-1–1) of each row of ``labels``, a table as ``ViewerData.labels``.
+    """Compute the hue (0–11) and shade (-1–1) of each row of ``labels``, a table as ``ViewerData.labels``.
 
     Rows with a ``hue`` and a ``shade`` keep them. Clusters in ``previous``, matched by layer and id, keep their colour;
     the others get hues that differ from those of their neighbours.
@@ -117,7 +117,7 @@ def cluster_hues(labels: pa.Table, previous: pa.Table | None = None) -> tuple[ND
     labels : pyarrow.Table
         One row per cluster and layer.
     previous : pyarrow.Table, optional
-        The labels of the map before, with ``hue`` and ``shade`` or, if it had none, as they were coloured then.
+        The labels of the previous map; without ``hue`` and ``shade``, its colours are computed again.
     """
     rows = labels.to_pylist()
     order = sorted(range(len(rows)), key=lambda i: (rows[i]["layer"], -rows[i]["size"], rows[i]["cluster"]))
@@ -160,24 +160,24 @@ def _colours(
     shades = np.zeros(len(rows))
     settled = np.zeros(len(rows), bool)
     for i, row in enumerate(rows):
-        own = row.get("hue"), row.get("shade")
-        hue, shade = own if None not in own else known.get((row["layer"], row["cluster"]), (None, None))
+        assigned = row.get("hue"), row.get("shade")
+        hue, shade = assigned if None not in assigned else known.get((row["layer"], row["cluster"]), (None, None))
         if hue is not None and shade is not None:
             hues[i], shades[i], settled[i] = hue, shade, True
     tree = _ClusterTree(rows)
     positions = np.array([[row["x"] or 0.0, row["y"] or 0.0] for row in rows], np.float64).reshape(-1, 2)
     spread = float(np.ptp(positions, axis=0).max()) or 1.0 if len(rows) else 1.0
     seeds = [i for i, row in enumerate(rows) if row["layer"] == hue_layer]
-    given = [i for i in seeds if settled[i]]
+    coloured = [i for i in seeds if settled[i]]
     for i in (i for i in seeds if not settled[i]):  # by size: the largest choose first
-        parts = [j for j in tree.children(i) if settled[j]]
-        if parts:
-            # A new name for clusters that have their colours: theirs, the largest part's.
-            weights = np.bincount(hues[parts], [rows[j]["size"] for j in parts], minlength=HUES)
+        coloured_children = [j for j in tree.children(i) if settled[j]]
+        if coloured_children:
+            # A new parent of clusters that have colours takes the hue of the largest part of them.
+            weights = np.bincount(hues[coloured_children], [rows[j]["size"] for j in coloured_children], minlength=HUES)
             hues[i] = int(np.argmax(weights))
         else:
-            hues[i] = _free_hue(i, given, hues=hues, positions=positions, spread=spread)
-        given.append(i)
+            hues[i] = _free_hue(i, coloured, hues=hues, positions=positions, spread=spread)
+        coloured.append(i)
     for layer in range(hue_layer - 1, -1, -1):
         siblings: dict[int, list[int]] = {}
         for i, row in enumerate(rows):
@@ -188,8 +188,8 @@ def _colours(
     for layer in range(hue_layer + 1, layers):
         for i, row in enumerate(rows):
             if row["layer"] == layer and not settled[i]:
-                below = tree.children(i)
-                hues[i] = hues[below[0]] if below else row["cluster"] % HUES
+                parts = tree.children(i)
+                hues[i] = hues[parts[0]] if parts else row["cluster"] % HUES
     return hue_layer, hues, shades
 
 
@@ -204,7 +204,7 @@ class _ClusterTree:
             self._children.setdefault(parent, []).append(i)
 
     def parent(self, i: int) -> int:
-        """Index of a row's parent, -1 if it has none."""
+        """Return the index of a row's parent, -1 if it has none."""
         return self._parents[i]
 
     def children(self, i: int) -> list[int]:
@@ -212,12 +212,12 @@ class _ClusterTree:
 
 
 def _free_hue(
-    i: int, given: list[int], *, hues: NDArray[np.int64], positions: NDArray[np.float64], spread: float
+    i: int, coloured: list[int], *, hues: NDArray[np.int64], positions: NDArray[np.float64], spread: float
 ) -> int:
     """The hue that differs most from those of the neighbouring clusters."""
-    cost = np.bincount(hues[given], minlength=HUES).astype(np.float64) * 0.5
-    near = 1 / (0.05 + np.hypot(*(positions[given] - positions[i]).T) / spread)
-    close = np.bincount(hues[given], near, minlength=HUES)
+    cost = np.bincount(hues[coloured], minlength=HUES).astype(np.float64) * 0.5
+    near = 1 / (0.05 + np.hypot(*(positions[coloured] - positions[i]).T) / spread)
+    close = np.bincount(hues[coloured], near, minlength=HUES)
     # Adjacent hues of the palette are similar too, to a lesser degree.
     cost += close + 0.2 * (np.roll(close, 1) + np.roll(close, -1))
     return int(np.argmin(cost))
@@ -246,11 +246,11 @@ def _shade(
         if len(children) == 1:
             shades[i] = base
             continue
-        apart = 1 / (1 + len(children))
+        min_gap = 1 / (1 + len(children))
         for k in steps:
             shades[i] = float(np.clip(base + (2 * _van_der_corput(k) - 1), -1, 1))
-            # Clear of those that keep their shades; after a few rounds there is no better position.
-            if k > 4 * len(children) or all(abs(shades[i] - other) > apart for other in taken):
+            # Distinct from the shades that are kept; after a few rounds there is no better value.
+            if k > 4 * len(children) or all(abs(shades[i] - other) > min_gap for other in taken):
                 break
 
 
@@ -267,10 +267,10 @@ def _font_sizes(rows: Sequence[dict[str, Any]], *, layers: int) -> NDArray[np.in
     """Font size: 12–14 px on layer 0 by cluster size, up to 19 px on the coarsest layer."""
     sizes = np.zeros(len(rows), np.int64)
     for layer in range(layers):
-        at = [i for i, row in enumerate(rows) if row["layer"] == layer]
-        largest = max(math.log(1 + rows[i]["size"]) for i in at) if at else 1.0
+        members = [i for i, row in enumerate(rows) if row["layer"] == layer]
+        largest = max(math.log(1 + rows[i]["size"]) for i in members) if members else 1.0
         base = 12 if layer == 0 else 15 + 2 * (layer - 1) / max(1, layers - 2) if layers > 2 else 15
-        for i in at:
+        for i in members:
             weight = math.log(1 + rows[i]["size"]) / (largest or 1.0)
             sizes[i] = round(base + 2 * max(0.0, (weight - 0.6) / 0.4))
     return sizes
@@ -320,7 +320,7 @@ def _zoom_ranges(
         if not math.isfinite(start) or since[k] >= until[k]:
             since[k], until[k] = np.inf, 0  # Never has room: two labels at one position.
             continue
-        end = math.log2(until[k]) if math.isfinite(until[k]) else _NEVER
+        end = math.log2(until[k]) if math.isfinite(until[k]) else _MAX_ZOOM
         ranges[i] = [round(start + 0.005, 2), round(end, 2)]
     return ranges
 

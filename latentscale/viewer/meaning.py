@@ -40,6 +40,6 @@ class Meaning:
         d = self.vectors.shape[-1]
         if self.vectors.shape != (n, d):
             raise ShapeError(f"the viewer got vectors of shape {self.vectors.shape} for {n:,} documents")
-        for what, matrix in (("queries", self.queries), ("tokens", self.tokens and self.tokens.vectors)):
+        for name, matrix in (("queries", self.queries), ("tokens", self.tokens and self.tokens.vectors)):
             if matrix is not None and matrix.shape[1:] != (d,):
-                raise ShapeError(f"vectors of {what} have the shape {matrix.shape}, those of documents {d} values")
+                raise ShapeError(f"vectors of {name} have the shape {matrix.shape}, those of documents {d} values")

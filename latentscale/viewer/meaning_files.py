@@ -17,7 +17,7 @@ from latentscale.viewer.section import Put, Section
 
 # Number of exact nearest neighbours against which recall is measured.
 NEAREST = 10
-WANTED_RECALL = 0.9
+TARGET_RECALL = 0.9
 # Candidate numbers of lists that a query reads; its limit in bytes; mean bytes of an entropy-coded component.
 _PROBES = (8, 16, 32, 64, 96, 128)
 _QUERY_BYTES = 2_200_000
@@ -40,7 +40,7 @@ def _write(meaning: Meaning, positions: NDArray[np.int64], put: Put) -> dict[str
     n, d = meaning.vectors.shape
     lists = inverted_lists(meaning.vectors)
     count = len(lists.centroids)
-    probes, recall = _tried(lists, meaning)
+    probes, recall = _choose_probes(lists, meaning)
     _write_lists(lists, positions, put)
     if count > 1:
         put("centroids.parquet", parquet_bytes(pa.table({"code": _codes(lists.centroids)}), level=3))
@@ -59,26 +59,26 @@ def _write(meaning: Meaning, positions: NDArray[np.int64], put: Put) -> dict[str
     return entry
 
 
-def _tried(lists: InvertedLists, meaning: Meaning) -> tuple[int, float | None]:
-    """The number of lists that a query reads, and the resulting recall of the ten nearest documents."""
+def _choose_probes(lists: InvertedLists, meaning: Meaning) -> tuple[int, float | None]:
+    """Choose the number of lists that a query reads; return it, and the recall of the ten nearest documents with it."""
     count, (n, d) = len(lists.centroids), meaning.vectors.shape
-    most = max(1, int((_QUERY_BYTES - count * d) / (_CODE_BYTES * d * n / count)))
-    widths = sorted({min(one, count, most) for one in _PROBES})
+    max_probes = max(1, int((_QUERY_BYTES - count * d) / (_CODE_BYTES * d * n / count)))
+    widths = sorted({min(probes, count, max_probes) for probes in _PROBES})
     queries, k = meaning.queries, min(NEAREST, n)
     if not len(queries):
         return widths[-1], None
-    least = np.full((len(queries), k), -np.inf, np.float32)
+    best = np.full((len(queries), k), -np.inf, np.float32)
     for start in range(0, n, 65_536):
-        scores = np.concatenate([least, queries @ meaning.vectors[start : start + 65_536].T], axis=1)
-        least = np.partition(scores, -k, axis=1)[:, -k:]
-    bound = least.min(axis=1) - 1e-6
-    found = lists.nearest(queries, k=k, widths=widths)
-    kept = [
-        [int((meaning.vectors[rows] @ query >= low).sum()) for rows in of_widths]
-        for of_widths, query, low in zip(found, queries, bound, strict=True)
+        scores = np.concatenate([best, queries @ meaning.vectors[start : start + 65_536].T], axis=1)
+        best = np.partition(scores, -k, axis=1)[:, -k:]
+    thresholds = best.min(axis=1) - 1e-6
+    results = lists.nearest(queries, k=k, widths=widths)
+    hits = [
+        [int((meaning.vectors[rows] @ query >= threshold).sum()) for rows in rows_by_width]
+        for rows_by_width, query, threshold in zip(results, queries, thresholds, strict=True)
     ]
-    recalls = np.mean(kept, axis=0) / k
-    enough = np.flatnonzero(recalls >= WANTED_RECALL)
+    recalls = np.mean(hits, axis=0) / k
+    enough = np.flatnonzero(recalls >= TARGET_RECALL)
     chosen = int(enough[0]) if len(enough) else len(widths) - 1
     return widths[chosen], round(float(recalls[chosen]), 3)
 
@@ -87,22 +87,22 @@ def _write_lists(lists: InvertedLists, positions: NDArray[np.int64], put: Put) -
     order = np.lexsort((positions, lists.list_of))
     bounds = np.searchsorted(lists.list_of[order], np.arange(len(lists.centroids) + 1)).tolist()
     for number, (start, end) in enumerate(itertools.pairwise(bounds)):
-        here = order[start:end]
-        table = pa.table({"place": pa.array(positions[here].astype(np.int32)), "code": _codes(lists.codes[here])})
+        rows = order[start:end]
+        table = pa.table({"place": pa.array(positions[rows].astype(np.int32)), "code": _codes(lists.codes[rows])})
         put(f"lists/{number}.parquet", parquet_bytes(table, encoding={"place": "DELTA_BINARY_PACKED"}, level=1))
 
 
 def _write_tokens(table: TokenTable, put: Put) -> dict[str, Any]:
     """Write the vocabulary and the token vectors, each quantised with its own step."""
     put("vocabulary.parquet", parquet_bytes(pa.table({"token": pa.array(list(table.tokens), pa.string())})))
-    most = np.abs(table.vectors).max(axis=1)
+    largest = np.abs(table.vectors).max(axis=1)
     # An integer table, such as that of the shipped model, is stored exactly.
-    exact = bool((most <= 127).all() and (table.vectors == np.rint(table.vectors)).all())
-    steps = np.ones(len(most), np.float32) if exact else np.where(most > 0, most / 127, 1).astype(np.float32)
+    exact = bool((largest <= 127).all() and (table.vectors == np.rint(table.vectors)).all())
+    steps = np.ones(len(largest), np.float32) if exact else np.where(largest > 0, largest / 127, 1).astype(np.float32)
     codes = np.rint(table.vectors / steps[:, None]).astype(np.int8)
     for shard, start in enumerate(range(0, len(codes), TOKEN_ROWS)):
-        part = slice(start, start + TOKEN_ROWS)
-        rows = pa.table({"step": pa.array(steps[part]), "code": _codes(codes[part])})
+        block = slice(start, start + TOKEN_ROWS)
+        rows = pa.table({"step": pa.array(steps[block]), "code": _codes(codes[block])})
         put(f"tokens/{shard}.parquet", parquet_bytes(rows, level=1))
     return {"rows": TOKEN_ROWS, **table.rules}
 

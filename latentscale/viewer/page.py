@@ -68,16 +68,16 @@ def page_files(manifest: Mapping[str, Any] | None = None) -> Iterator[tuple[str,
 
 
 def _head(manifest: Mapping[str, Any]) -> str:
-    """What the page says of itself, as text whatever is in it."""
+    """The title and metadata of ``index.html``, HTML-escaped."""
     title = html.escape(str(manifest["title"]))
-    said = "Documents as a map, by what they are about."
-    named = [("og:title", title), ("og:description", said)]
+    description = "Documents as a map, by what they are about."
+    properties = [("og:title", title), ("og:description", description)]
     picture = manifest.get("picture")
     if picture is not None:
         address = html.escape(str(picture))
         if address.startswith("http"):
-            named.append(("og:url", address.rpartition(PICTURE)[0]))
-        named += [
+            properties.append(("og:url", address.rpartition(PICTURE)[0]))
+        properties += [
             ("og:type", "website"),
             ("og:image", address),
             ("og:image:type", "image/png"),
@@ -85,8 +85,8 @@ def _head(manifest: Mapping[str, Any]) -> str:
             ("og:image:height", str(PICTURE_SIZE[1])),
             ("og:image:alt", f"{title}: the documents as points on a map, coloured by topic."),
         ]
-    lines = [f"<title>{title}</title>", f'<meta name="description" content="{said}" />']
-    lines += [f'<meta property="{name}" content="{value}" />' for name, value in named]
+    lines = [f"<title>{title}</title>", f'<meta name="description" content="{description}" />']
+    lines += [f'<meta property="{name}" content="{value}" />' for name, value in properties]
     if picture is not None:
         lines.append('<meta name="twitter:card" content="summary_large_image" />')
     return "\n    ".join(lines)
@@ -100,8 +100,8 @@ def page_icon() -> str:
     EnvironmentFailure
         If the site is not built.
     """
-    found = re.search(r'<link rel="icon"[^>]*>', (static_files() / "index.html").read_text(encoding="utf-8"))
-    return found[0] if found else ""
+    match = re.search(r'<link rel="icon"[^>]*>', (static_files() / "index.html").read_text(encoding="utf-8"))
+    return match[0] if match else ""
 
 
 def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
@@ -147,7 +147,7 @@ def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
     ).encode()
     for i, (name, content) in enumerate(files.items()):
         comma = b"," if i else b""
-        # Names are ours; a slash before a letter could still not end the script.
+        # Names are chosen by us; escaped so that none can end the script element.
         key = json.dumps(name).replace("<", "\\u003c").encode()
         yield comma + key + b':"' + base64.b64encode(content) + b'"'
     yield f'}}</script><script type="module">{script}</script></body></html>\n'.encode()
@@ -163,29 +163,29 @@ def manifest_bytes(
     preview: Mapping[str, Any] | None = None,
     picture: str | None = None,
 ) -> bytes:
-    """``manifest.json``, which names the generations that the page shows.
+    """Build ``manifest.json``, which names the generations that the page shows.
 
     Parameters
     ----------
     generations : sequence of mapping
-        What ``write_tiles`` returned, oldest first, each with ``url``: its folder relative to ``viewer/``, such as
-        ``../maps/map-1a2b3c4d5e6f7081/viewer/``. Where documents are not on the map any more, ``removed`` is what
-        ``write_removed`` returned, with the ``url`` of its file relative to ``viewer/``. Labels, colours and the first
-        view are those of the last.
+        Entries returned by ``write_tiles``, oldest first, each with ``url``, its folder relative to ``viewer/``, such
+        as ``../maps/map-1a2b3c4d5e6f7081/viewer/``. If documents have left the map, ``removed`` is the entry returned
+        by ``write_removed``, with the ``url`` of its file relative to ``viewer/``. Labels, colours and the initial view
+        are those of the last generation.
     title : str
         Shown above the map.
     labels : str, optional
-        The folder, relative to ``viewer/``, of the ``labels.json`` and ``clusters.json`` to show, where they are not
-        those of the last generation: an update that only took documents off the map has no generation of its own.
+        The folder, relative to ``viewer/``, of ``labels.json`` and ``clusters.json``; by default that of the last
+        generation. Needed after an update that only removed documents, which writes no generation.
     about : sequence of (str, str), optional
-        Names and values of what the page says of how the map was made; left out where it would not fit.
+        Names and values that describe how the map was made; omitted if they exceed the size limit.
     images : mapping, optional
-        ``column`` of addresses of images that the page shows, and ``origins`` from which they come beside its own.
+        ``column``, the column with the addresses of images, and ``origins``, allowed besides the page's own origin.
     preview : mapping, optional
-        Of a map that has no clusters yet: ``said``, what is shown; ``written``, when, in seconds since 1970; ``due``,
-        after how many seconds a newer state is expected, for which the page then looks.
+        For a map without clusters yet: ``said``, the text to show; ``written``, the time in seconds since 1970;
+        ``due``, the seconds after which the page reloads because a newer state is expected.
     picture : str, optional
-        Address of the picture that is shown where the page's address is shared: whole, or relative to ``viewer/``.
+        Address of the link preview image, absolute or relative to ``viewer/``.
 
     Raises
     ------
@@ -197,19 +197,19 @@ def manifest_bytes(
     for entry in generations:
         url = str(entry.get("url", ""))
         if not _is_relative(url) or not url.endswith("/"):
-            raise ShapeError(f"a generation's url is relative and ends with a slash, and this is {url!r}")
+            raise ShapeError(f"the url of a generation must be relative and end with a slash, not {url!r}")
         removed = entry.get("removed")
         if removed is not None:
             file = str(removed.get("url", ""))
             if not _is_relative(file) or file.endswith("/"):
-                raise ShapeError(f"the url of a generation's removed documents is that of a file, and this is {file!r}")
+                raise ShapeError(f"the url of removed documents must be the relative path of a file, not {file!r}")
             if not 0 < int(removed["count"]) <= int(entry["documents"]):
                 raise ShapeError(
                     f"{int(removed['count']):,} documents are removed from a generation of {int(entry['documents']):,}",
                     hint="A generation without a removed document has no 'removed'.",
                 )
     if labels is not None and (not _is_relative(labels) or not labels.endswith("/")):
-        raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
+        raise ShapeError(f"the folder of the labels must be relative and end with a slash, not {labels!r}")
     # The title is omitted from entries with the same name.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
     content: dict[str, Any] = {"schema": 1, "title": title[:200], "generations": entries}
@@ -252,7 +252,7 @@ def write_page(
     generations, title, labels, about, images, picture
         As for ``manifest_bytes``.
     put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        Writes an object: ``put(name, bytes)``.
 
     Raises
     ------
@@ -273,35 +273,35 @@ def page_behind(title: str, address: str) -> bytes:
     Parameters
     ----------
     address : str
-        Relative.
+        Relative address of the target.
 
     Raises
     ------
     ShapeError
-        If it is not.
+        If the address is not relative.
     """
     if not _is_relative(address):
-        raise ShapeError(f"a page leads to a relative address, and this is {address!r}")
-    there = html.escape(address, quote=True)
+        raise ShapeError(f"the address of a page must be relative, not {address!r}")
+    target = html.escape(address, quote=True)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
-        f'<meta http-equiv="refresh" content="0; url={there}"><title>{html.escape(title)}</title></head>'
-        f'<body><p><a href="{there}">{html.escape(title)}</a></p></body></html>\n'
+        f'<meta http-equiv="refresh" content="0; url={target}"><title>{html.escape(title)}</title></head>'
+        f'<body><p><a href="{target}">{html.escape(title)}</a></p></body></html>\n'
     ).encode()
 
 
-def page_instead(title: str, said: str, address: str | None) -> bytes:
-    """A page that says why there is no other one in its place, and leads to ``address`` where there is one.
+def page_instead(title: str, explanation: str, address: str | None) -> bytes:
+    """A page that explains what became of the page at its address, and links to ``address`` if there is one.
 
-    From a server it goes there by itself, with the view of the map that its own address has; a file says where it is.
+    Served over HTTP it redirects there with the view in the fragment of its own URL; opened as a file it only links.
 
     Parameters
     ----------
-    said : str
+    explanation : str
         Sentences.
     address : str or None
-        Of a map's page, relative.
+        Relative address of a map's page.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def page_instead(title: str, said: str, address: str | None) -> bytes:
         If the address is not relative.
     """
     if address is not None and not _is_relative(address):
-        raise ShapeError(f"a page leads to a relative address, and this is {address!r}")
+        raise ShapeError(f"the address of a page must be relative, not {address!r}")
     link, script, policy = "", "", ""
     if address is not None:
         code = (
@@ -325,7 +325,7 @@ def page_instead(title: str, said: str, address: str | None) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="dark light">'
         f"<title>{html.escape(title)}</title></head>"
-        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(said)}</p>{link}{script}</body></html>\n"
+        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(explanation)}</p>{link}{script}</body></html>\n"
     ).encode()
 
 

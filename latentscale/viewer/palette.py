@@ -1,4 +1,4 @@
-"""The colours of clusters, as the page draws them, for pictures that are drawn here."""
+"""The page's colours of clusters, for pictures that are drawn in Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cluster_colors(labels: pa.Table, *, theme: Theme) -> NDArray[np.uint8]:
 
 
 def cluster_color(hue: int, shade: float, *, theme: Theme) -> tuple[int, int, int]:
-    """The colour of a cluster of ``hue`` (0–11), moved a little by its ``shade`` (-1–1)."""
+    """The colour of a cluster of ``hue`` (0–11), varied by its ``shade`` (-1–1)."""
     lightness, chroma, angle = _palette()["hues"][hue % 12]
     return oklch(
         lightness + _palette()["lift"][theme] + 0.055 * shade, chroma * (1 - 0.12 * abs(shade)), angle + 11 * shade
@@ -48,13 +48,13 @@ def cluster_color(hue: int, shade: float, *, theme: Theme) -> tuple[int, int, in
 
 
 def grey(use: Literal["ground", "noise"], *, theme: Theme) -> tuple[int, int, int]:
-    """The colour of the page's ground, or of the points in no cluster."""
+    """The page's background colour, or that of noise points."""
     red, green, blue = _palette()[use][theme]
     return red, green, blue
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:
-    """An OKLCH colour (Ottosson 2020) as sRGB bytes; out of gamut, chroma is lowered until it fits."""
+    """Convert an OKLCH colour (Ottosson 2020) to sRGB bytes; out of gamut, chroma is lowered until it fits."""
     angle = np.deg2rad(hue)
     while True:
         rgb = _oklab(lightness, chroma * np.cos(angle), chroma * np.sin(angle))

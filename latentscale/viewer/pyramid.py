@@ -11,8 +11,8 @@ TILE_POINTS = 16_384
 MAX_DEPTH = 16
 PAGE_LEVELS = 4
 STEPS = 65_536
-# With so many halvings more than the 16 of a tile's own steps, a place in the root tile is known to half a pixel at the
-# page's closest zoom, where the map is 4,000,000 pixels wide; each level of tiles needs one less.
+# Levels of subdivision beyond the 16 bits of a tile's own coordinates: positions in the root tile are then accurate to
+# half a pixel at the page's maximum zoom, where the map is 4,000,000 pixels wide. Each level of tiles needs one less.
 FINE_LEVELS = 6
 
 
@@ -44,8 +44,8 @@ class Tile:
     @property
     def page(self) -> str:
         """The key of the tile at the top of the page that lists this one."""
-        up = self.z % PAGE_LEVELS
-        return f"{self.z - up}-{self.x >> up}-{self.y >> up}"
+        levels = self.z % PAGE_LEVELS
+        return f"{self.z - levels}-{self.x >> levels}-{self.y >> levels}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ class Pyramid:
         The Morton code (Morton 1966) inside the tile, in position order, ascending in each tile: x in the even bits, y
         in the odd ones, each of 16 bits: ``origin + (tile + (x + 0.5) / 65536) * side / 2**z``.
     fine : uint16 ndarray, shape (n,)
-        The ``2 * (FINE_LEVELS - z)`` bits of that code that follow, of a tile above depth ``FINE_LEVELS``; 0 in others.
+        The next ``2 * (FINE_LEVELS - z)`` bits of that code for tiles above depth ``FINE_LEVELS``; 0 for others.
     tiles : tuple of Tile
-        Page by page (the first ``PAGE_LEVELS`` levels, then the next …), by depth, then in Morton order.
+        By page (a subtree of ``PAGE_LEVELS`` levels), then by depth, then in Morton order.
     """
 
     origin: tuple[float, float]
@@ -84,18 +84,18 @@ def build_pyramid(
     clusters: NDArray[np.int32],
     tile_points: int = TILE_POINTS,
 ) -> Pyramid:
-    """Give every point of ``coordinates``, shape (n, 2), to exactly one tile.
+    """Assign every point of ``coordinates``, shape (n, 2), to exactly one tile.
 
-    A tile takes, of the points in its cell that no ancestor took, the ``tile_points`` of lowest rank. The rank is a
-    hash of the row id, so a tile is a sample of its cell that does not depend on the order of the corpus; the first few
-    points of every cluster come before all others, so that no cluster that has a label is without a point.
-    Points deeper than ``MAX_DEPTH`` (more than 16 × ``tile_points`` at one position) stay in the deepest tile.
+    A tile contains the ``tile_points`` points of lowest rank in its cell that are in none of its ancestors. The rank is
+    a hash of the row id, so that a tile is a sample of its cell that does not depend on the order of the corpus. A few
+    points of every cluster have a lower rank than all others, so that every labelled cluster shows points. All points
+    that would be deeper than ``MAX_DEPTH`` (more than 16 × ``tile_points`` at one position) are in the deepest tile.
     """
     n = len(coordinates)
     low = coordinates.min(axis=0).astype(np.float64)
     high = coordinates.max(axis=0).astype(np.float64)
     side = float((high - low).max())
-    # A little more than the extent, so that the highest point lies inside; a single position gets a square of its own.
+    # Slightly more than the extent, so that the highest point is inside; positive also if all points coincide.
     side = side * (1 + 1e-6) if side > 0 else max(1.0, float(np.abs(high).max()) * 1e-3)
     origin = (high + low) / 2 - side / 2
     cells = _cells(coordinates, origin=origin, side=side)
@@ -105,39 +105,39 @@ def build_pyramid(
     remaining = np.argsort(codes, kind="stable")
     codes_left = codes[remaining]
     members: list[NDArray[np.int64]] = []
-    found: list[tuple[int, int]] = []
+    keys: list[tuple[int, int]] = []
     for z in range(MAX_DEPTH + 1):
         if not len(remaining):
             break
         key = codes_left >> np.uint64(64 - 2 * z) if z else np.zeros(len(codes_left), np.uint64)
         starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
         ends = np.r_[starts[1:], len(key)]
-        taken = np.ones(len(remaining), bool)
+        selected = np.ones(len(remaining), bool)
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             if end - start > tile_points and z < MAX_DEPTH:
                 lowest = np.argpartition(rank[remaining[start:end]], tile_points - 1)[:tile_points]
-                taken[start:end] = False
-                taken[start + lowest] = True
-            members.append(remaining[start:end][taken[start:end]])
-            found.append((z, int(key[start])))
-        remaining, codes_left = remaining[~taken], codes_left[~taken]
+                selected[start:end] = False
+                selected[start + lowest] = True
+            members.append(remaining[start:end][selected[start:end]])
+            keys.append((z, int(key[start])))
+        remaining, codes_left = remaining[~selected], codes_left[~selected]
 
-    # Page by page, so that what is seen together is stored together and a page's positions are one range.
-    placed = sorted(range(len(found)), key=lambda i: _page_order(*found[i]))
-    found, members = [found[i] for i in placed], [members[i] for i in placed]
+    # By page, so that points shown together are stored together and a page's positions are one range.
+    by_page = sorted(range(len(keys)), key=lambda i: _page_order(*keys[i]))
+    keys, members = [keys[i] for i in by_page], [members[i] for i in by_page]
     order = np.concatenate(members)
-    existing = set(found)
+    existing = set(keys)
     tiles: list[Tile] = []
     first = 0
-    inside = np.empty(n, np.uint32)
+    tile_codes = np.empty(n, np.uint32)
     fine = np.zeros(n, np.uint16)
-    for (z, key), rows in zip(found, members, strict=True):
+    for (z, key), rows in zip(keys, members, strict=True):
         x, y = _unmorton(key, z)
         children = sum(1 << i for i in range(4) if (z + 1, key * 4 + i) in existing)
-        # Of the code's 64 bits, the 32 after those that name the tile.
-        inside[first : first + len(rows)] = (codes[rows] >> np.uint64(32 - 2 * z)) & np.uint64(0xFFFFFFFF)
+        # The 32 of the code's 64 bits that follow those of the tile.
+        tile_codes[first : first + len(rows)] = (codes[rows] >> np.uint64(32 - 2 * z)) & np.uint64(0xFFFFFFFF)
         if z < FINE_LEVELS:
-            # The bits after those: all tiles end at the same step of the root's edge.
+            # The bits after those, down to the same resolution in all tiles.
             bits = codes[rows] >> np.uint64(32 - 2 * FINE_LEVELS)
             fine[first : first + len(rows)] = bits & np.uint64(4 ** (FINE_LEVELS - z) - 1)
         tiles.append(Tile(z=z, x=x, y=y, first=first, count=len(rows), children=children))
@@ -146,19 +146,19 @@ def build_pyramid(
         origin=(float(origin[0]), float(origin[1])),
         side=side,
         order=order,
-        codes=inside,
+        codes=tile_codes,
         fine=fine,
         tiles=tuple(tiles),
     )
 
 
 def _page_order(z: int, key: int) -> tuple[int, int, int, int]:
-    up = z % PAGE_LEVELS
-    return z - up, key >> (2 * up), z, key
+    levels = z % PAGE_LEVELS
+    return z - levels, key >> (2 * levels), z, key
 
 
 def _cells(coordinates: NDArray[np.float32], *, origin: NDArray[np.float64], side: float) -> NDArray[np.uint64]:
-    """Place in the root's square in steps of 2**-32 of its edge, shape (n, 2)."""
+    """Quantise positions in the root's square to steps of 2**-32 of its edge; shape (n, 2)."""
     steps = (coordinates.astype(np.float64) - origin) * (2.0**32 / side)
     return np.clip(steps, 0, 2.0**32 - 1).astype(np.uint64)
 
@@ -189,7 +189,7 @@ def _unmorton(key: int, depth: int) -> tuple[int, int]:
 
 
 def _rank(row_ids: NDArray[np.int64], *, clusters: NDArray[np.int32], tile_points: int) -> NDArray[np.float32]:
-    """A number in [0, 1) for each point, from its row id alone, with the first points of each cluster below zero."""
+    """A number in [0, 1) for each point, a hash of its row id; below zero for the first points of each cluster."""
     # SplitMix64 (Steele, Lea and Flood 2014): a full-avalanche mix, so that neighbouring ids are unrelated.
     h = row_ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -201,7 +201,7 @@ def _rank(row_ids: NDArray[np.int64], *, clusters: NDArray[np.int32], tile_point
     keep = max(1, min(8, tile_points // (4 * len(ids))))
     size = np.zeros(int(ids[-1]) + 1, np.float64)
     size[ids] = sizes
-    # Only points of low rank can be among the first of their cluster: 64 times as many as needed are looked at.
+    # Only points of low rank can be among the first of their cluster: consider 64 times as many as needed.
     limit = np.minimum(1.0, 64 * keep / np.maximum(size, 1)).astype(np.float32)
     candidates = np.flatnonzero((clusters >= 0) & (rank <= limit[np.maximum(clusters, 0)]))
     candidates = candidates[np.lexsort((rank[candidates], clusters[candidates]))]

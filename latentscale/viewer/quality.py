@@ -63,37 +63,38 @@ class Growth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapQuality:
-    """The figures of ``quality.json`` that the page shows; ``Quality`` in ``web/src/engine/format.ts`` is the same.
+    """The figures of ``quality.json`` that the page shows, as ``Quality`` in ``web/src/engine/format.ts``.
 
-    Shares are from 0 to 1; what is not defined for so few documents, or was not measured, is None.
+    Shares are from 0 to 1; figures that were not measured, or are undefined for so few documents, are None.
 
     Attributes
     ----------
     map : str
-        Id of the map whose page it is.
+        Id of the map.
     documents, clusters : int
-        What was measured; of an updated map, those of its fit.
+        Numbers of documents and clusters measured; for an updated map, those of its fit.
     k, sample : int
-        Neighbours that ``trustworthiness`` and ``preservation`` compare, of so many documents.
+        Number of neighbours that ``trustworthiness`` and ``preservation`` compare, and of documents sampled for them.
     trustworthiness, preservation : float or None
-        How far neighbours on the map are neighbours in the embedding; share of the latter that the map keeps.
+        Trustworthiness (Venna and Kaski 2001): whether neighbours on the map are neighbours in the embedding; and the
+        share of the neighbours in the embedding that are neighbours on the map.
     recall : float or None
-        Share of the true nearest neighbours that the neighbour graph has.
+        Share of the true nearest neighbours that the neighbour graph contains.
     noise_share, duplicates, outlier_rate : float
-        Documents in no cluster, with the vector of another, far off the map.
+        Shares of documents in no cluster, of those with the vector of another document, and of outliers.
     components : int
-        Parts of the neighbour graph that no edge joins.
+        Connected components of the neighbour graph.
     largest_component : float
-        Share of the documents in the largest of them.
+        Share of the documents in the largest component.
     stability : float or None
-        ARI of the clusters of two seeds, from -1 to 1.
+        Adjusted Rand index of the clusters with two seeds, from -1 to 1.
     against : Agreement or None
     red_flags : tuple of str
         Reasons to doubt the map, a sentence each.
     growth : Growth or None
-        Of an updated map.
+        Set for updated maps.
     space : InSpace or None
-        Of a map of three dimensions; the figures above are of the flat one.
+        Set for three-dimensional maps; the figures above are those of the 2-D layout.
     """
 
     map: str
@@ -117,16 +118,16 @@ class MapQuality:
 
     @classmethod
     def parse(cls, facts: Mapping[str, Any], *, map: str) -> MapQuality:
-        """Take what the page shows from the content of a ``quality.json``.
+        """Read the figures from the content of a ``quality.json``.
 
         Raises
         ------
         ShapeError
-            If a figure is missing, or is out of its range.
+            If a figure is missing or out of range.
         """
         against, drift, space = facts.get("against"), facts.get("drift"), facts.get("space")
         try:
-            found = cls(
+            quality = cls(
                 map=map,
                 **{name: facts[name] for name in (*_COUNTS, *_SHARES, "stability")},
                 red_flags=tuple(facts["red_flags"]),
@@ -139,12 +140,12 @@ class MapQuality:
                 ),
             )
         except KeyError as missing:
-            raise ShapeError(f"the map's quality lacks {missing}", where=map) from None
-        found.check()
-        return found
+            raise ShapeError(f"quality.json of the map lacks {missing}", where=map) from None
+        quality.check()
+        return quality
 
     def check(self) -> None:
-        """Raise if a figure cannot be what its name says.
+        """Raise if a figure is out of range.
 
         Raises
         ------
@@ -156,7 +157,7 @@ class MapQuality:
             counts |= {name: getattr(self.growth, name) for name in ("fitted", "added", "removed")}
         for name, value in counts.items():
             if not isinstance(value, int) or value < 0:
-                raise ShapeError(f"the map's {name} is {value!r}, and is a count", where=self.map)
+                raise ShapeError(f"the map's {name} is {value!r}, but must be a count", where=self.map)
         ranges = {name: (getattr(self, name), 0.0) for name in _SHARES} | {"stability": (self.stability, -1.0)}
         if self.against is not None:
             ranges |= {name: (getattr(self.against, name), 0.0) for name in ("nmi", "purity")}
@@ -167,7 +168,7 @@ class MapQuality:
             if value is None and name.removesuffix(" in space") in _OPTIONAL:
                 continue
             if not isinstance(value, int | float) or not isfinite(value) or not least <= value <= 1:
-                raise ShapeError(f"the map's {name} is {value!r}, and is from {least:g} to 1", where=self.map)
+                raise ShapeError(f"the map's {name} is {value!r}, but must be from {least:g} to 1", where=self.map)
 
 
 _COUNTS = ("documents", "clusters", "k", "sample", "components")

@@ -10,30 +10,30 @@ from latentscale.viewer.density import blurred
 from latentscale.viewer.rows import parquet_bytes
 
 RASTER_CELLS = 256
-# Fewer documents are drawn whole, or nearly so, on any machine.
+# Below this number, all or nearly all documents are drawn on any machine.
 RASTER_LEAST = 65_536
-# Of the 256 values, which an eye could not tell apart, every fourth: a third of the bytes.
+# Every fourth of 256 values: the steps are not visible, and the file has a third of the bytes.
 _STEP = 4
 _CHUNK = 4_000_000
 
 
 def density_raster(coordinates: NDArray[np.float32], *, origin: tuple[float, float], side: float) -> bytes:
-    """``density.parquet``: one column ``value`` (uint8), a cell of the root's square each, rows from the lowest y on.
+    """Return ``density.parquet``: one column ``value`` (uint8), a row per cell of the root's square, from the lowest y.
 
-    A value is the logarithm of 1 and the documents of a cell, spread over its neighbours (Gaussian, two cells wide), in
-    63 steps of 4 up to the densest cell.
+    A value is ``log(1 + count)`` of a cell after a Gaussian filter (sigma of two cells), in 63 steps of 4 up to the
+    densest cell.
 
     Parameters
     ----------
     coordinates : float32 ndarray, shape (n, 2)
-        Of the generation, n at least 1.
+        Those of the generation, n at least 1.
     origin, side
         Lowest corner and edge of the square, in units of the map.
     """
     counts = np.zeros(RASTER_CELLS**2, np.int64)
     for start in range(0, len(coordinates), _CHUNK):
-        part = coordinates[start : start + _CHUNK].astype(np.float64)
-        cells = np.clip((part - origin) * (RASTER_CELLS / side), 0, RASTER_CELLS - 1).astype(np.int64)
+        block = coordinates[start : start + _CHUNK].astype(np.float64)
+        cells = np.clip((block - origin) * (RASTER_CELLS / side), 0, RASTER_CELLS - 1).astype(np.int64)
         counts += np.bincount(cells[:, 1] * RASTER_CELLS + cells[:, 0], minlength=RASTER_CELLS**2)
     spread = blurred(blurred(counts.reshape(RASTER_CELLS, -1).astype(np.float32)).T).T
     values = np.log1p(spread) * (63 / np.log1p(spread.max()))

@@ -22,17 +22,17 @@ Read = Callable[[str], bytes]
 def write_removed(
     read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64], *, previous: bytes | None = None
 ) -> tuple[bytes, dict[str, int]]:
-    """The file that removes ``row_ids`` from a generation, and its manifest entry, to which the caller adds ``url``.
+    """Build the file that removes ``row_ids`` from a generation, and its manifest entry without ``url``.
 
     Parameters
     ----------
     read : callable
-        Reads a whole object of the generation: ``read(name) -> bytes``, names relative to its folder. Only the files
-        that hold these documents are read: parts of ``ids/``, tiles and their colour columns.
+        Reads a whole object of the generation: ``read(name) -> bytes``, names relative to its folder. Only files that
+        contain these documents are read: parts of ``ids/``, tiles and their colour columns.
     generation : mapping
         Its manifest entry.
     row_ids : int64 ndarray, shape (n,)
-        Sorted; all documents that are no longer on the map, those removed by earlier updates included.
+        Sorted; all documents that are no longer on the map, including those removed by earlier updates.
     previous : bytes, optional
         The previous file, with fewer removed documents: its counts are reused.
 
@@ -49,47 +49,44 @@ def write_removed(
         If a row id is not in the generation.
     """
     positions = positions_of(read, generation, row_ids)
-    old, counts = (np.empty(0, np.int64), None) if previous is None else _read_removed(previous)
-    if counts is None or not np.isin(old, positions, assume_unique=True).all():
-        old, counts = np.empty(0, np.int64), None
-    fresh = np.setdiff1d(positions, old, assume_unique=True)
-    counted = _added(counts, removed_counts(read, generation, fresh))
-    return removed_file(positions, counted), {"count": len(positions), "noise": counted["noise"]}
+    previous_positions, counts = (np.empty(0, np.int64), None) if previous is None else _read_removed(previous)
+    if counts is None or not np.isin(previous_positions, positions, assume_unique=True).all():
+        previous_positions, counts = np.empty(0, np.int64), None
+    new = np.setdiff1d(positions, previous_positions, assume_unique=True)
+    total = _sum_counts(counts, removed_counts(read, generation, new))
+    return removed_file(positions, total), {"count": len(positions), "noise": total["noise"]}
 
 
 def positions_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sorted positions of sorted ``row_ids`` in a generation, int64, shape (n,).
-
-    As ``places_of``, whose order is that of the row ids.
-    """
-    return np.sort(places_of(read, generation, row_ids))
+    """Look up ``row_ids``, sorted, like ``positions_by_row_id``, and sort the positions; int64, shape (n,)."""
+    return np.sort(positions_by_row_id(read, generation, row_ids))
 
 
-def places_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The position of each of sorted ``row_ids`` in a generation: int64 of shape (n,).
+def positions_by_row_id(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Look up the position of each of the sorted ``row_ids`` in a generation; int64, shape (n,).
 
-    Of ``ids/`` it reads only the files that hold them.
+    Reads only those files of ``ids/`` that contain them.
 
     Raises
     ------
     ShapeError
-        If a row id is not in the generation, or the row ids do not ascend.
+        If a row id is not in the generation, or the row ids are not strictly ascending.
     """
     wanted = np.asarray(row_ids, np.int64)
     if (np.diff(wanted) <= 0).any():
-        raise ShapeError("row ids whose positions are looked up must ascend, each once")
+        raise ShapeError("row ids whose positions are looked up must be strictly ascending")
     if not len(wanted):
         return wanted
     first = np.asarray(json.loads(read("index.json"))["ids"]["first"], np.int64)
     files = np.searchsorted(first, wanted, side="right") - 1
-    found: list[NDArray[np.int64]] = []
+    parts: list[NDArray[np.int64]] = []
     for k in np.unique(files[files >= 0]).tolist():
         table = pq.ParquetFile(io.BytesIO(read(f"ids/{k}.parquet"))).read()
-        ids, places = table["row_id"].to_numpy(), table["position"].to_numpy()
-        here = wanted[files == k]
-        at = np.minimum(np.searchsorted(ids, here), len(ids) - 1)
-        found.append(places[at[ids[at] == here]])
-    positions = np.concatenate(found) if found else np.empty(0, np.int64)
+        ids, file_positions = table["row_id"].to_numpy(), table["position"].to_numpy()
+        wanted_here = wanted[files == k]
+        indices = np.minimum(np.searchsorted(ids, wanted_here), len(ids) - 1)
+        parts.append(file_positions[indices[ids[indices] == wanted_here]])
+    positions = np.concatenate(parts) if parts else np.empty(0, np.int64)
     if len(positions) != len(wanted):
         raise ShapeError(
             f"{len(wanted) - len(positions):,} of {len(wanted):,} row ids are not in the generation of "
@@ -100,9 +97,10 @@ def places_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int
 
 
 def removed_counts(read: Read, generation: Mapping[str, Any], positions: NDArray[np.int64]) -> dict[str, Any]:
-    """What the page takes off its totals: ``noise``, and by column id the number of each code, or of values and nulls.
+    """Count what the page subtracts from its totals: ``noise``, and per column id the values of these documents.
 
-    For a column of categories ``{"0": 3, "64": 1, "255": 2}``, for numbers and dates ``{"255": nulls}``.
+    Of a column of categories by code, such as ``{"0": 3, "64": 1, "255": 2}``; of numbers and dates the nulls,
+    ``{"255": nulls}``.
     """
     index = json.loads(read("index.json"))
     colours: Sequence[Mapping[str, Any]] = index["colours"]
@@ -117,15 +115,15 @@ def removed_counts(read: Read, generation: Mapping[str, Any], positions: NDArray
             values = table[name if inline else "value"].to_numpy()[rows]
             if column["kind"] != "categories":
                 values = np.full(int(np.isnan(values).sum()), NULL_CODE)
-            codes, times = np.unique(values, return_counts=True)
-            into = counts["columns"][name]
-            for code, n in zip(codes.tolist(), times.tolist(), strict=True):
-                into[str(code)] = into.get(str(code), 0) + n
+            codes, repeats = np.unique(values, return_counts=True)
+            column_counts = counts["columns"][name]
+            for code, n in zip(codes.tolist(), repeats.tolist(), strict=True):
+                column_counts[str(code)] = column_counts.get(str(code), 0) + n
     return counts
 
 
 def removed_file(positions: NDArray[np.int64], counts: Mapping[str, Any] | None = None) -> bytes:
-    """A parquet file of one sorted int64 column ``position``; ``counts`` go along as its metadata."""
+    """A parquet file with one sorted int64 column ``position``, and ``counts`` in its metadata."""
     table = pa.table({"position": np.sort(np.asarray(positions, np.int64))})
     sink = io.BytesIO()
     with pq.ParquetWriter(
@@ -153,26 +151,26 @@ def _read_removed(file: bytes) -> tuple[NDArray[np.int64], dict[str, Any] | None
 def _by_tile(
     read: Read, index: Mapping[str, Any], positions: NDArray[np.int64]
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """The tiles that contain positions: their keys, and the indices of these points within the tile."""
+    """Yield the key of each tile that contains positions, and the indices of these points in it."""
     firsts = np.array([first for _, first in index["pages"]], np.int64)
     pages = np.searchsorted(firsts, positions, side="right") - 1
     for k in np.unique(pages).tolist():
         page = index["page"] if "page" in index else json.loads(read(f"pages/{index['pages'][k][0]}.json"))
         tiles = page["tiles"]
         starts = np.array([tile[3] for tile in tiles], np.int64)
-        here = positions[pages == k]
-        owners = np.searchsorted(starts, here, side="right") - 1
+        page_positions = positions[pages == k]
+        owners = np.searchsorted(starts, page_positions, side="right") - 1
         for i in np.unique(owners).tolist():
             z, x, y, first = tiles[i][:4]
-            yield f"{z}-{x}-{y}", here[owners == i] - first
+            yield f"{z}-{x}-{y}", page_positions[owners == i] - first
 
 
-def _added(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> dict[str, Any]:
-    if one is None:
-        return dict(other)
-    columns = {name: dict(codes) for name, codes in one["columns"].items()}
-    for name, codes in other["columns"].items():
-        into = columns.setdefault(name, {})
+def _sum_counts(counts: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    if counts is None:
+        return dict(more)
+    columns = {name: dict(codes) for name, codes in counts["columns"].items()}
+    for name, codes in more["columns"].items():
+        column_counts = columns.setdefault(name, {})
         for code, n in codes.items():
-            into[code] = into.get(code, 0) + n
-    return {"noise": one["noise"] + other["noise"], "columns": columns}
+            column_counts[code] = column_counts.get(code, 0) + n
+    return {"noise": counts["noise"] + more["noise"], "columns": columns}

@@ -29,7 +29,7 @@ _POSITION = "\x00position"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """One file of ``rows/``: its number, first position, size, and how many of its last bytes are the footer."""
+    """A file of ``rows/``: its number, first position, size in bytes, and size of its footer in bytes."""
 
     index: int
     first: int
@@ -50,12 +50,12 @@ def write_rows(
 ) -> list[Pack]:
     """Write ``rows/{pack}.parquet``; row ``i`` of the stream goes to position ``positions[i]``.
 
-    ``values`` are fed on the way, and so is ``follow`` with each batch and its first row: the documents are read once.
+    The documents are read once: each batch is also added to ``values``, and passed to ``follow`` with its first row.
 
     Raises
     ------
     ShapeError
-        If the stream's row ids are not ``row_ids``, in that order and number, or a column is missing.
+        If the stream's row ids are not exactly ``row_ids``, in that order, or a column is missing.
     """
     spill: _Spill | None = None
     start = 0
@@ -68,17 +68,17 @@ def write_rows(
             column.add(start, batch.column(column.name))
         if follow is not None:
             follow(start, batch)
-        shown = pa.record_batch(
+        displayed = pa.record_batch(
             [batch.column("row_id").cast(pa.int64()), *(displayable(batch.column(name)) for name in columns)],
             names=["row_id", *columns],
         )
         if spill is None:
-            per_row = max(1, shown.nbytes // shown.num_rows)
+            per_row = max(1, displayed.nbytes // displayed.num_rows)
             spill = _Spill(len(row_ids), bucket_rows=min(1 << 20, max(4096, _BUCKET_BYTES // per_row)), folder=scratch)
-        spill.add(shown, positions[start:stop])
+        spill.add(displayed, positions[start:stop])
         start = stop
     if start != len(row_ids):
-        raise ShapeError(f"the documents' stream ended after {start:,} of {len(row_ids):,} documents")
+        raise ShapeError(f"the stream of documents ended after {start:,} of {len(row_ids):,}")
     assert spill is not None
     packs: list[Pack] = []
     for first, table in spill.buckets():
@@ -89,11 +89,11 @@ def write_rows(
 def write_ids(
     put: Callable[[str, bytes], None], *, row_ids: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> list[int]:
-    """Write ``ids/{k}.parquet``, row ids in order with their positions, and return the first row id of each file."""
+    """Write ``ids/{k}.parquet``, sorted row ids with their positions; return the first row id of each file."""
     order = np.argsort(row_ids, kind="stable")
     starts: list[int] = []
-    for k, at in enumerate(range(0, len(order), IDS_ROWS)):
-        rows = order[at : at + IDS_ROWS]
+    for k, start in enumerate(range(0, len(order), IDS_ROWS)):
+        rows = order[start : start + IDS_ROWS]
         starts.append(int(row_ids[rows[0]]))
         table = pa.table({"row_id": row_ids[rows], "position": pa.array(positions[rows], pa.int64())})
         encoding = {"row_id": "DELTA_BINARY_PACKED", "position": "BYTE_STREAM_SPLIT"}
@@ -104,7 +104,7 @@ def write_ids(
 def parquet_bytes(
     table: pa.Table, *, encoding: dict[str, str] | None = None, dictionary: Sequence[str] = (), level: int = 9
 ) -> bytes:
-    """One row group of zstd parquet without statistics or Arrow schema: small, and the same bytes every time."""
+    """Encode a table as one row group of zstd parquet, deterministically, without statistics or Arrow schema."""
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -112,7 +112,7 @@ def parquet_bytes(
         row_group_size=max(1, table.num_rows),
         compression="zstd",
         compression_level=level,
-        use_dictionary=cast(Any, list(dictionary)),  # names are allowed, the stubs know only booleans
+        use_dictionary=cast(Any, list(dictionary)),  # names are allowed, but the stubs only have booleans
         column_encoding=encoding,
         write_statistics=False,
         store_schema=False,
@@ -123,10 +123,10 @@ def parquet_bytes(
 def _check(batch: pa.RecordBatch, *, row_ids: NDArray[np.int64], start: int, columns: Sequence[str]) -> None:
     missing = [name for name in ("row_id", *columns) if name not in batch.schema.names]
     if missing:
-        raise ShapeError(f"the documents' stream has no column {', '.join(map(repr, missing))}")
+        raise ShapeError(f"the stream of documents has no column {', '.join(map(repr, missing))}")
     if not np.array_equal(batch.column("row_id").to_numpy(zero_copy_only=False), row_ids):
         raise ShapeError(
-            f"the documents' stream is not in the order of the map: its rows {start:,} to "
+            f"the stream of documents is not in the order of the map: its rows {start:,} to "
             f"{start + batch.num_rows:,} have other row ids"
         )
 
@@ -156,7 +156,7 @@ class _Spill:
             self._flush()
 
     def buckets(self) -> Iterator[tuple[int, pa.Table]]:
-        """Each range's first position and its documents in the order of positions."""
+        """Yield the first position of each range, and its documents in the order of positions."""
         for i, parts in enumerate(self._parts):
             path = self._folder / f"rows-{i}.arrows"
             batches = parts
@@ -174,7 +174,7 @@ class _Spill:
         for i, parts in enumerate(self._parts):
             if not parts:
                 continue
-            # Opened for each flush: there may be more ranges than files that a process may hold open.
+            # Opened for each flush: there may be more ranges than the limit of open files.
             with (
                 (self._folder / f"rows-{i}.arrows").open("ab") as file,
                 pa.ipc.new_stream(file, parts[0].schema, options=options) as stream,
@@ -199,18 +199,18 @@ def _write_packs(table: pa.Table, put: Callable[[str, bytes], None], *, first: i
             widths += pc.call_function("binary_length", [column]).fill_null(0).to_numpy()
     ends = np.cumsum(widths)
     packs: list[Pack] = []
-    at = 0
-    while at < table.num_rows:
-        pack_first = at
+    row = 0
+    while row < table.num_rows:
+        pack_first = row
         sink = io.BytesIO()
         with pq.ParquetWriter(
             sink, table.schema, compression="zstd", use_dictionary=False, write_statistics=False, store_schema=False
         ) as writer:
-            while at < table.num_rows and sink.tell() < PACK_BYTES:
-                limit = (ends[at - 1] if at else 0) + GROUP_BYTES
-                stop = min(at + GROUP_ROWS, max(at + 1, int(np.searchsorted(ends, limit, side="right"))))
-                writer.write_table(table.slice(at, stop - at), row_group_size=GROUP_ROWS)
-                at = min(stop, table.num_rows)
+            while row < table.num_rows and sink.tell() < PACK_BYTES:
+                limit = (ends[row - 1] if row else 0) + GROUP_BYTES
+                stop = min(row + GROUP_ROWS, max(row + 1, int(np.searchsorted(ends, limit, side="right"))))
+                writer.write_table(table.slice(row, stop - row), row_group_size=GROUP_ROWS)
+                row = min(stop, table.num_rows)
         blob = sink.getvalue()
         index = number + len(packs)
         put(f"rows/{index}.parquet", blob)

@@ -1,4 +1,4 @@
-"""The sections that every generation has: a new one is one line here."""
+"""The sections of every generation; a new one is added here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latentscale.viewer.section import Put, Section
 
 
 def write_quality(data: ViewerData, put: Put) -> Mapping[str, Any] | None:
-    """The map's quality as ``Quality`` in ``web/src/engine/format.ts`` has it."""
+    """The map's quality figures, as ``Quality`` in ``web/src/engine/format.ts``."""
     return None if data.quality is None else asdict(data.quality)
 
 

@@ -12,22 +12,22 @@ from latentscale.errors import ShapeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Back:
+class ReverseNeighbors:
     """Documents of this generation that are nearest neighbours of documents in earlier ones, one row per pair.
 
     Attributes
     ----------
-    of : uint8 ndarray, shape (p,)
-        Which earlier generation, from 1, as in ``Similar.earlier``.
-    places : int64 ndarray, shape (p,)
-        The position of the earlier document in its generation.
+    generation : uint8 ndarray, shape (p,)
+        Generation of the earlier document: ``i`` for ``Similar.earlier[i - 1]``.
+    positions : int64 ndarray, shape (p,)
+        Position of the earlier document in its generation.
     rows : int64 ndarray, shape (p,)
-        The row of the document of this generation.
+        Row of the document of this generation.
     similarity : float32 ndarray, shape (p,)
     """
 
-    of: NDArray[np.uint8]
-    places: NDArray[np.int64]
+    generation: NDArray[np.uint8]
+    positions: NDArray[np.int64]
     rows: NDArray[np.int64]
     similarity: NDArray[np.float32]
 
@@ -38,22 +38,22 @@ class Similar:
 
     Attributes
     ----------
-    places : int64 ndarray, shape (n, k)
-        Rows of the same generation or, by ``of``, positions in an earlier one; nearest first.
+    neighbors : int64 ndarray, shape (n, k)
+        Rows of the same generation or, by ``generation``, positions in an earlier one; nearest first.
     similarity : float32 ndarray, shape (n, k)
-        Cosine of the vectors, in [-1, 1].
-    of : uint8 ndarray, shape (n, k), optional
-        0 for the same generation, ``i`` for ``earlier[i - 1]``; without it all are of the same.
+        Cosine similarity, in [-1, 1].
+    generation : uint8 ndarray, shape (n, k), optional
+        0 for the same generation, ``i`` for ``earlier[i - 1]``; by default all are 0.
     earlier : sequence of str
-        Maps whose generations are named, by their ids.
-    back : Back, optional
+        Ids of the maps with the earlier generations.
+    reverse : ReverseNeighbors, optional
     """
 
-    places: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
     similarity: NDArray[np.float32]
-    of: NDArray[np.uint8] | None = None
+    generation: NDArray[np.uint8] | None = None
     earlier: Sequence[str] = ()
-    back: Back | None = None
+    reverse: ReverseNeighbors | None = None
 
     def check(self, n: int) -> None:
         """Raise if the parts do not match.
@@ -61,13 +61,15 @@ class Similar:
         Raises
         ------
         ShapeError
-            If a shape is another one than for ``n`` documents, or a row is none of them.
+            If a shape does not match ``n`` documents, or a row is out of range.
         """
-        k = self.places.shape[-1]
-        if self.places.shape != (n, k) or self.similarity.shape != (n, k):
-            raise ShapeError(f"the viewer got neighbours of shape {self.places.shape} for {n:,} documents")
-        if self.of is not None and self.of.shape != (n, k):
-            raise ShapeError(f"the viewer got the generations of neighbours of shape {self.of.shape}, and needs {n, k}")
-        own = self.places if self.of is None else self.places[self.of == 0]
-        if ((own < 0) | (own >= n)).any():
-            raise ShapeError(f"a neighbour is none of the {n:,} documents of its generation")
+        k = self.neighbors.shape[-1]
+        if self.neighbors.shape != (n, k) or self.similarity.shape != (n, k):
+            raise ShapeError(f"the viewer got neighbours of shape {self.neighbors.shape} for {n:,} documents")
+        if self.generation is not None and self.generation.shape != (n, k):
+            raise ShapeError(
+                f"the viewer got generations of neighbours of shape {self.generation.shape}, but needs {n, k}"
+            )
+        rows = self.neighbors if self.generation is None else self.neighbors[self.generation == 0]
+        if ((rows < 0) | (rows >= n)).any():
+            raise ShapeError(f"a neighbour is not among the {n:,} documents of its generation")

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from latentscale.viewer.rows import parquet_bytes
 from latentscale.viewer.section import Put, Section
-from latentscale.viewer.similar import Back, Similar
+from latentscale.viewer.similar import ReverseNeighbors, Similar
 
-# So many documents a file, and twice or four times as many where there would be more than a thousand files; those of a
-# small update are in one.
+# Documents per file: LEAST_ROWS, doubled up to MOST_ROWS while there would be more than MOST_FILES files. At most
+# MOST_ROWS documents, as in a small update, are one file.
 LEAST_ROWS, MOST_ROWS = 256, 1_024
 MOST_FILES = 1_024
-BACK_ROWS = 8_192
+REVERSE_ROWS = 8_192
 
 
 def similar_section(similar: Similar, positions: NDArray[np.int64]) -> Section:
@@ -31,7 +31,7 @@ def similar_section(similar: Similar, positions: NDArray[np.int64]) -> Section:
 
 
 def _write(similar: Similar, positions: NDArray[np.int64], put: Put) -> dict[str, Any] | None:
-    n, k = similar.places.shape
+    n, k = similar.neighbors.shape
     if k == 0:
         return None
     rows = LEAST_ROWS if n > MOST_ROWS else MOST_ROWS
@@ -40,46 +40,52 @@ def _write(similar: Similar, positions: NDArray[np.int64], put: Put) -> dict[str
     order = np.empty(n, np.int64)
     order[positions] = np.arange(n)
     for shard, start in enumerate(range(0, n, rows)):
-        here = order[start : start + rows]
-        places, of = similar.places[here], None if similar.of is None else similar.of[here]
-        places = positions[places] if of is None else _places(places, of, positions)
+        shard_rows = order[start : start + rows]
+        neighbors = similar.neighbors[shard_rows]
+        generation = None if similar.generation is None else similar.generation[shard_rows]
+        if generation is None:
+            neighbor_positions = positions[neighbors]
+        else:
+            neighbor_positions = _neighbor_positions(neighbors, generation, positions)
         columns = {
-            "place": pa.array(places.reshape(-1).astype(np.uint32)),
-            "similarity": _steps(similar.similarity[here]),
+            "place": pa.array(neighbor_positions.reshape(-1).astype(np.uint32)),
+            "similarity": _steps(similar.similarity[shard_rows]),
         }
-        if of is not None:
-            columns["of"] = pa.array(of.reshape(-1))
+        if generation is not None:
+            columns["of"] = pa.array(generation.reshape(-1))
         put(f"lists/{shard}.parquet", parquet_bytes(pa.table(columns), level=3))
     entry: dict[str, Any] = {"documents": n, "k": k, "rows": rows}
     if similar.earlier:
         entry["earlier"] = list(similar.earlier)
-    if similar.back is not None and len(similar.back.rows):
-        entry["back"] = {"rows": BACK_ROWS, "first": _write_back(similar.back, positions, put)}
+    if similar.reverse is not None and len(similar.reverse.rows):
+        entry["back"] = {"rows": REVERSE_ROWS, "first": _write_reverse(similar.reverse, positions, put)}
     return entry
 
 
-def _places(places: NDArray[np.int64], of: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    found = places.copy()
-    found[of == 0] = positions[places[of == 0]]
-    return found
+def _neighbor_positions(
+    neighbors: NDArray[np.int64], generation: NDArray[np.uint8], positions: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    neighbor_positions = neighbors.copy()
+    neighbor_positions[generation == 0] = positions[neighbors[generation == 0]]
+    return neighbor_positions
 
 
-def _write_back(back: Back, positions: NDArray[np.int64], put: Put) -> list[list[int]]:
-    """Write the pairs in the order of the earlier documents; return that of the first of each file."""
-    order = np.lexsort((-back.similarity, back.places, back.of))
+def _write_reverse(reverse: ReverseNeighbors, positions: NDArray[np.int64], put: Put) -> list[list[int]]:
+    """Write the pairs, sorted by the earlier document; return (generation, position) of the first one of each file."""
+    order = np.lexsort((-reverse.similarity, reverse.positions, reverse.generation))
     first: list[list[int]] = []
-    for start in range(0, len(order), BACK_ROWS):
-        here = order[start : start + BACK_ROWS]
+    for start in range(0, len(order), REVERSE_ROWS):
+        pairs = order[start : start + REVERSE_ROWS]
         table = pa.table(
             {
-                "of": pa.array(back.of[here]),
-                "place": pa.array(back.places[here].astype(np.uint32)),
-                "like": pa.array(positions[back.rows[here]].astype(np.uint32)),
-                "similarity": _steps(back.similarity[here]),
+                "of": pa.array(reverse.generation[pairs]),
+                "place": pa.array(reverse.positions[pairs].astype(np.uint32)),
+                "like": pa.array(positions[reverse.rows[pairs]].astype(np.uint32)),
+                "similarity": _steps(reverse.similarity[pairs]),
             }
         )
         put(f"back/{len(first)}.parquet", parquet_bytes(table, encoding={"place": "DELTA_BINARY_PACKED"}, level=3))
-        first.append([int(back.of[here[0]]), int(back.places[here[0]])])
+        first.append([int(reverse.generation[pairs[0]]), int(reverse.positions[pairs[0]])])
     return first
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _LONGEST = 40
-# A day, or a moment of one. Not a year and a month: 2009-10 may as well be a season.
+# A date, or a date and time; not a year and month, since 2009-10 may also be a season.
 _ISO_8601 = (
     r"^(?P<day>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d|60)(?:[.,](?P<fraction>\d+))?)?"
@@ -19,7 +19,7 @@ _ISO_8601 = (
 
 
 def iso_days(texts: pa.Array) -> NDArray[np.float64] | None:
-    """Days since 1970 (UTC) of dates and times in the form of ISO 8601, or None if a value is anything else.
+    """Parse ISO 8601 dates and times to days since 1970 (UTC); None if any value is something else.
 
     Parameters
     ----------
@@ -32,38 +32,38 @@ def iso_days(texts: pa.Array) -> NDArray[np.float64] | None:
         return None
     blank = pc.call_function("equal", [lengths, pa.scalar(0)])
     trimmed = pc.call_function("if_else", [blank, pa.scalar(None, trimmed.type), trimmed])
-    found = pc.call_function("extract_regex", [trimmed], pc.ExtractRegexOptions(_ISO_8601))
-    if found.null_count != trimmed.null_count:
+    fields = pc.call_function("extract_regex", [trimmed], pc.ExtractRegexOptions(_ISO_8601))
+    if fields.null_count != trimmed.null_count:
         return None
-    part = dict(zip([field.name for field in found.type], found.flatten(), strict=True))
+    part = dict(zip([field.name for field in fields.type], fields.flatten(), strict=True))
     try:
         days = pc.cast(pc.cast(pc.cast(part["day"], pa.string()), pa.date32()), pa.int32())
     except pa.ArrowInvalid:  # such as 31 February
         return None
     hours = _number(part["hour"]) + _zone_hours(part["zone"])
-    seconds = _number(part["second"]) + _number(part["fraction"], before="0.")
-    since = hours / 24 + _number(part["minute"]) / 1_440 + seconds / 86_400
-    return pc.cast(days, pa.float64()).to_numpy(zero_copy_only=False) + since
+    seconds = _number(part["second"]) + _number(part["fraction"], prefix="0.")
+    time_of_day = hours / 24 + _number(part["minute"]) / 1_440 + seconds / 86_400
+    return pc.cast(days, pa.float64()).to_numpy(zero_copy_only=False) + time_of_day
 
 
-def _number(digits: pa.Array, before: str = "") -> NDArray[np.float64]:
-    """Digits as numbers; 0 where there are none, NaN for null."""
+def _number(digits: pa.Array, prefix: str = "") -> NDArray[np.float64]:
+    """Parse digits; 0 for an empty string, NaN for null."""
     digits = pc.cast(digits, pa.string())
-    none = pc.call_function("equal", [digits, pa.scalar("")])
-    filled = pc.call_function("if_else", [none, pa.scalar("0"), digits])
-    if before:
-        filled = pc.call_function("binary_join_element_wise", [pa.scalar(before), filled, pa.scalar("")])
+    is_empty = pc.call_function("equal", [digits, pa.scalar("")])
+    filled = pc.call_function("if_else", [is_empty, pa.scalar("0"), digits])
+    if prefix:
+        filled = pc.call_function("binary_join_element_wise", [pa.scalar(prefix), filled, pa.scalar("")])
     return pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False)
 
 
 def _zone_hours(zones: pa.Array) -> NDArray[np.float64]:
-    """What leads from the times of zones to UTC."""
+    """Hours to add to local times of these zones to get UTC."""
     encoded: Any = pc.cast(zones, pa.string()).dictionary_encode()
-    table = np.array([_shift(zone) for zone in encoded.dictionary.to_pylist()] or [0.0])
-    return table[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+    offsets = np.array([_zone_offset(zone) for zone in encoded.dictionary.to_pylist()] or [0.0])
+    return offsets[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
 
 
-def _shift(zone: str) -> float:
+def _zone_offset(zone: str) -> float:
     if zone in ("", "Z", "z"):
         return 0.0
     hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)

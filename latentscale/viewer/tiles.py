@@ -27,9 +27,9 @@ from latentscale.viewer.sections import SECTIONS
 from latentscale.viewer.similar_files import similar_section
 
 SCHEMA = 1
-# A generation of so few documents is one tile that holds all its columns: an update writes six objects.
+# A generation of at most so many documents is one tile with all columns: a small update writes six objects.
 INLINE_ROWS = 2_048
-# Names and places of more clusters than this weigh more than the map's first picture: colours have a file of their own.
+# With more clusters, labels.json is larger than the data of the first picture: colours have a file of their own.
 MANY_CLUSTERS = 1_024
 
 
@@ -42,28 +42,28 @@ def write_tiles(
 ) -> dict[str, Any]:
     """Write a generation through ``put``, with names relative to its folder, and return its manifest entry.
 
-    The documents are read once and never all held in memory; ``scratch`` takes up to their size. The same input
-    gives the same bytes. ``docs/viewer-format.md`` describes what is written.
+    The documents are read once, with bounded memory; ``scratch`` needs up to their size. The output is deterministic,
+    and described in ``docs/viewer-format.md``.
 
     Parameters
     ----------
     data : ViewerData
     put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        Writes an object: ``put(name, bytes)``.
     scratch : Path
-        An existing folder on a local disk; what is put there is removed again.
+        An existing folder on a local disk; temporary files are deleted.
     sections : iterable of Section
-        What else the generation has, each under its own name in ``index.json``.
+        Further data of the generation, each under its own name in ``index.json``.
 
     Returns
     -------
     dict
-        Without ``url``, which the caller adds: where the generation lies, relative to the public page.
+        Without ``url``, the folder of the generation relative to the public page, which the caller adds.
 
     Raises
     ------
     ShapeError
-        If the parts of ``data`` do not match, or a section is not as ``Section`` says.
+        If the parts of ``data`` do not match, or a section is invalid.
     """
     data.check()
     pyramid = build_pyramid(data.coordinates, row_ids=data.row_ids, clusters=data.clusters)
@@ -71,14 +71,14 @@ def write_tiles(
     positions[pyramid.order] = np.arange(len(pyramid.order))
     inline = len(pyramid.tiles) == 1 and len(data.row_ids) <= INLINE_ROWS
 
-    likes = {entry["name"]: entry for entry in data.colours or ()}
+    earlier_colours = {entry["name"]: entry for entry in data.colours or ()}
     values = [
-        ColumnValues(name, column_id=f"c{i}", rows=len(data.row_ids), scratch=scratch, like=likes.get(name))
+        ColumnValues(name, column_id=f"c{i}", rows=len(data.row_ids), scratch=scratch, like=earlier_colours.get(name))
         for i, name in enumerate(data.columns)
         if name != data.text_column
     ]
     fields = {"text": data.text_column, "title": data.title_column, "id": data.id_column}
-    words = SearchIndex(fields if data.search else {}, positions=positions, scratch=scratch)
+    search_index = SearchIndex(fields if data.search else {}, positions=positions, scratch=scratch)
     try:
         packs = write_rows(
             data.documents(),
@@ -88,7 +88,7 @@ def write_tiles(
             columns=data.columns,
             values=values,
             scratch=scratch,
-            follow=words.add,
+            follow=search_index.add,
         )
         entries = [column.finish() for column in values]
         columns = _point_columns(data, values, entries)
@@ -99,29 +99,29 @@ def write_tiles(
     finally:
         for column in values:
             column.close()
-        for left in scratch.glob("rows-*.arrows"):
-            left.unlink()
+        for leftover in scratch.glob("rows-*.arrows"):
+            leftover.unlink()
     first_ids = write_ids(put, row_ids=data.row_ids, positions=positions)
     pages = _pages(pyramid, sizes, packs)
     if not inline:
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
-    many = sum(layers) > MANY_CLUSTERS
-    more = [] if data.similar is None else [similar_section(data.similar, positions)]
+    many_clusters = sum(layers) > MANY_CLUSTERS
+    data_sections = [] if data.similar is None else [similar_section(data.similar, positions)]
     if data.meaning is not None:
-        more.append(meaning_section(data.meaning, positions))
+        data_sections.append(meaning_section(data.meaning, positions))
     try:
-        found = write_sections([*sections, words.section(), *more], data, put)
+        section_entries = write_sections([*sections, search_index.section(), *data_sections], data, put)
     finally:
-        words.close()
+        search_index.close()
     index = {
         "text": data.text_column,
         "columns": list(data.columns),
         "colours": [entry for entry in entries if entry is not None],
         "pages": [[name, page["tiles"][0][3]] for name, page in pages.items()],
         "ids": {"rows": IDS_ROWS, "first": first_ids, "last": int(data.row_ids.max())},
-        "sections": found,
+        "sections": section_entries,
     }
     put("index.json", _json(index | ({"page": pages["0-0-0"]} if inline else {})))
     entry: dict[str, Any] = {
@@ -144,7 +144,7 @@ def write_tiles(
         entry["z"] = _box(*data.height.bounds)
     if inline:
         entry["inline"] = True
-    if many:
+    if many_clusters:
         entry["hues"] = True
     if len(data.row_ids) >= RASTER_LEAST:
         put("density.parquet", density_raster(data.coordinates, origin=pyramid.origin, side=pyramid.side))
@@ -160,17 +160,17 @@ def write_tiles(
 
 
 def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: float) -> list[int]:
-    """Write ``labels.json``, ``clusters.json`` and, of many clusters, ``hues.json``; return how many each layer has.
+    """Write ``labels.json``, ``clusters.json`` and, for many clusters, ``hues.json``; return the clusters per layer.
 
-    ``write_tiles`` does so for its generation. An update that only takes documents off the map writes no generation,
-    and tells the page with ``labels`` of the manifest where its clusters are.
+    ``write_tiles`` calls this for its generation. An update that only removes documents writes no generation: its
+    labels are found by ``labels`` of the manifest.
 
     Parameters
     ----------
     labels : pyarrow.Table
         As ``ViewerData.labels``.
     put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        Writes an object: ``put(name, bytes)``.
     side : float
         Edge of the whole map's square.
     """
@@ -187,7 +187,7 @@ def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: f
 def _point_columns(
     data: ViewerData, values: list[ColumnValues], entries: list[dict[str, Any] | None]
 ) -> dict[str, Callable[[NDArray[np.int64]], pa.Array]]:
-    """By what points can be coloured: what gives the values of rows, by the name of the column's folder."""
+    """The columns that can colour points, by folder name, as functions from rows to values."""
     density = map_density(data.coordinates) if data.density is None else data.density
     if density.dtype != np.uint8:
         density = np.round(density * 255).astype(np.uint8)
@@ -208,7 +208,7 @@ def _point_columns(
 
 
 def _split_bytes(column: pa.Array) -> bool:
-    """Whether the bytes of a column's values are better kept apart than in a dictionary: numbers of many values."""
+    """Whether a column compresses better with BYTE_STREAM_SPLIT than with a dictionary: numbers of many values."""
     return pa.types.is_floating(column.type) or pa.types.is_uint16(column.type)
 
 
@@ -223,21 +223,21 @@ def _write_points(
     for tile in pyramid.tiles:
         part = slice(tile.first, tile.first + tile.count)
         rows = pyramid.order[part]
-        more = {name: values(rows) for name, values in columns.items()}
+        extra = {name: values(rows) for name, values in columns.items()}
         if columns:
-            more["fine"] = pa.array(pyramid.fine[part])
+            extra["fine"] = pa.array(pyramid.fine[part])
         table = pa.table(
             {
                 "place": pyramid.codes[part],
                 "cluster": pa.array(clusters[part], pa.int32()),
-                **more,
+                **extra,
             }
         )
-        floats = [name for name, column in more.items() if _split_bytes(column)]
-        # Steps between sorted places: 2.7 to 2.9 bytes a point with the cluster, where x and y apart cost 3.1 to 3.5.
+        floats = [name for name, column in extra.items() if _split_bytes(column)]
+        # Sorted codes, delta-encoded: 2.7 to 2.9 bytes per point with the cluster; separate x and y took 3.1 to 3.5.
         encoding = {"place": "DELTA_BINARY_PACKED", **dict.fromkeys(floats, "BYTE_STREAM_SPLIT")}
-        coded = ["cluster", *(name for name in more if name not in floats)]
-        blob = parquet_bytes(table, encoding=encoding, dictionary=coded)
+        dictionary = ["cluster", *(name for name in extra if name not in floats)]
+        blob = parquet_bytes(table, encoding=encoding, dictionary=dictionary)
         put(f"tiles/{tile.key}.parquet", blob)
         sizes.append(len(blob))
     return sizes
@@ -248,23 +248,23 @@ def _write_columns(
     columns: Mapping[str, Callable[[NDArray[np.int64]], pa.Array]],
     put: Callable[[str, bytes], None],
 ) -> None:
-    """Write ``cols/`` for each column that can colour points, and the two that every map has."""
+    """Write ``cols/``: the columns that can colour points."""
     for name, values in columns.items():
         for tile in pyramid.tiles:
             _write_column(name, tile, values(pyramid.order[tile.first : tile.first + tile.count]), put)
 
 
 def _write_fine(pyramid: Pyramid, put: Callable[[str, bytes], None]) -> None:
-    """Write ``cols/fine/``: where points of coarse tiles lie more exactly than their tiles say, for close zooms."""
+    """Write ``cols/fine/``: additional position bits of points in coarse tiles, for close zooms."""
     for tile in pyramid.tiles:
         if tile.z < FINE_LEVELS:
             _write_column("fine", tile, pa.array(pyramid.fine[tile.first : tile.first + tile.count]), put)
 
 
-def _write_column(name: str, tile: Tile, found: pa.Array, put: Callable[[str, bytes], None]) -> None:
-    floats = _split_bytes(found)
+def _write_column(name: str, tile: Tile, values: pa.Array, put: Callable[[str, bytes], None]) -> None:
+    floats = _split_bytes(values)
     blob = parquet_bytes(
-        pa.table({"value": found}),
+        pa.table({"value": values}),
         encoding={"value": "BYTE_STREAM_SPLIT"} if floats else None,
         dictionary=[] if floats else ["value"],
     )
@@ -272,12 +272,12 @@ def _write_column(name: str, tile: Tile, found: pa.Array, put: Callable[[str, by
 
 
 def _pages(pyramid: Pyramid, sizes: list[int], packs: list[Pack]) -> dict[str, dict[str, Any]]:
-    """A page for each ``PAGE_LEVELS`` levels of a subtree, by name.
+    """The tile pages by name, each for ``PAGE_LEVELS`` levels of a subtree.
 
-    A page lists its tiles and the row packs that hold their documents.
+    A page lists its tiles and the row packs with their documents.
     """
     starts = np.array([pack.first for pack in packs])
-    below = _points_below(pyramid)
+    points_below = _points_below(pyramid)
     pages: dict[str, dict[str, Any]] = {}
     for name, group in itertools.groupby(enumerate(pyramid.tiles), key=lambda item: item[1].page):
         members = list(group)
@@ -286,14 +286,14 @@ def _pages(pyramid: Pyramid, sizes: list[int], packs: list[Pack]) -> dict[str, d
         low = int(np.searchsorted(starts, first, side="right")) - 1
         high = int(np.searchsorted(starts, end - 1, side="right"))
         pages[name] = {
-            "tiles": [[t.z, t.x, t.y, t.first, t.count, t.children, sizes[i], below[i]] for i, t in members],
+            "tiles": [[t.z, t.x, t.y, t.first, t.count, t.children, sizes[i], points_below[i]] for i, t in members],
             "packs": [[p.index, p.first, p.bytes, p.footer] for p in packs[low:high]],
         }
     return pages
 
 
 def _points_below(pyramid: Pyramid) -> list[int]:
-    """How many points each tile's descendants hold: by it the page knows what share of an area it draws."""
+    """Number of points in each tile's descendants, from which the page computes the share of points it draws."""
     index_of = {(tile.z, tile.x, tile.y): i for i, tile in enumerate(pyramid.tiles)}
     below = [0] * len(pyramid.tiles)
     for i in sorted(range(len(below)), key=lambda i: -pyramid.tiles[i].z):

@@ -1,4 +1,4 @@
-"""Values of a corpus as a person reads them: on the page, and in files that have no form for their type."""
+"""Values of a corpus as text: on the page, and in file formats that lack their type."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pyarrow as pa
 
 
 def displayable(column: pa.Array) -> pa.Array:
-    """A column in a type that every reader of parquet, the browser's included, shows alike; the rest as text.
+    """Convert a column to a type that all parquet readers, including the browser's, display alike; others to text.
 
-    Text is what :func:`value_text` gives; times and durations keep the digits that they have. Timestamps are in
-    milliseconds where these say everything, else text.
+    Text is as from :func:`value_text`; times and durations keep all digits. Timestamps are converted to milliseconds if
+    that is exact, else to text.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -28,7 +28,7 @@ def displayable(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(kind):
         in_milliseconds = column.cast(pa.timestamp("ms", kind.tz), safe=False)
         exact = kind.unit in ("s", "ms") or in_milliseconds.cast(kind).equals(column)
-        return in_milliseconds if exact else _texts(_moment(value) for value in _counts(column, kind.unit))
+        return in_milliseconds if exact else _texts(_timestamp_text(value) for value in _nanoseconds(column, kind.unit))
     if pa.types.is_float16(kind):
         return column.cast(pa.float32())
     if pa.types.is_large_string(kind) or pa.types.is_string(kind):
@@ -36,25 +36,25 @@ def displayable(column: pa.Array) -> pa.Array:
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date(kind):
         return column
     if pa.types.is_time(kind):
-        return _texts(_clock(value) for value in _counts(column, kind.unit))
+        return _texts(_time_text(value) for value in _nanoseconds(column, kind.unit))
     if pa.types.is_duration(kind):
-        return _texts(_length(value) for value in _counts(column, kind.unit))
+        return _texts(_duration_text(value) for value in _nanoseconds(column, kind.unit))
     return _texts(value_text(value) for value in column.to_pylist())
 
 
 def value_text(value: Any) -> str | None:
-    """A value as text: a text itself, decimals by their digits, bytes in hexadecimal, nested values as JSON."""
+    """Convert a value to text: strings unchanged, decimals by their digits, bytes as hexadecimal, nested as JSON."""
     plain = plain_value(value)
     return plain if plain is None or isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
 def plain_value(value: Any) -> Any:
-    """A value as JSON has it; numbers that JSON has no form for are null."""
+    """Convert a value to JSON types; NaN and infinities become null."""
     if isinstance(value, Mapping):
         return {_key(key): plain_value(inner) for key, inner in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):
         items = cast("list[Any]", value)
-        # A map of Arrow is a list of pairs.
+        # pyarrow returns maps as lists of pairs.
         if items and all(isinstance(item, tuple) and len(cast("tuple[Any, ...]", item)) == 2 for item in items):
             return {_key(key): plain_value(inner) for key, inner in cast("list[tuple[Any, Any]]", items)}
         return [plain_value(inner) for inner in items]
@@ -67,7 +67,7 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, timedelta):
-        return _length((value // timedelta(microseconds=1)) * 1_000)
+        return _duration_text((value // timedelta(microseconds=1)) * 1_000)
     return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
@@ -79,36 +79,36 @@ def _key(key: Any) -> str:
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
-def _counts(column: pa.Array, unit: str) -> Iterable[int | None]:
-    """Times as the nanoseconds that they count: Python's own types end at microseconds."""
+def _nanoseconds(column: pa.Array, unit: str) -> Iterable[int | None]:
+    """Convert times to nanoseconds since their origin; Python's own types have only microseconds."""
     width = pa.int32() if column.type.bit_width == 32 else pa.int64()
     factor = _NANOSECONDS[unit]
     return (None if value is None else value * factor for value in column.cast(width).to_pylist())
 
 
-def _moment(nanoseconds: int | None) -> str | None:
+def _timestamp_text(nanoseconds: int | None) -> str | None:
     if nanoseconds is None:
         return None
     seconds, rest = divmod(nanoseconds, 10**9)
     days, within = divmod(seconds, 86_400)
-    return f"{date.fromordinal(719_163 + days).isoformat()} {_clock(within * 10**9 + rest)}"
+    return f"{date.fromordinal(719_163 + days).isoformat()} {_time_text(within * 10**9 + rest)}"
 
 
-def _clock(nanoseconds: int | None) -> str | None:
+def _time_text(nanoseconds: int | None) -> str | None:
     if nanoseconds is None:
         return None
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{_fraction(rest)}"
 
 
-def _length(nanoseconds: int | None) -> str | None:
-    """ISO 8601: ``P1DT2H3M4.5S``, as polars writes it."""
+def _duration_text(nanoseconds: int | None) -> str | None:
+    """Format as ISO 8601, ``P1DT2H3M4.5S``, like polars."""
     if nanoseconds is None:
         return None
     sign, (seconds, rest) = "-" if nanoseconds < 0 else "", divmod(abs(nanoseconds), 10**9)
-    days, hours, minutes, left = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60, seconds % 60
+    days, hours, minutes, remaining_seconds = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60, seconds % 60
     clock = (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes else "")
-    clock += f"{left}{_fraction(rest)}S" if left or rest else ""
+    clock += f"{remaining_seconds}{_fraction(rest)}S" if remaining_seconds or rest else ""
     day = f"{days}D" if days else ""
     return f"{sign}P{day}T{clock}" if clock else f"{sign}P{day}" if day else "PT0S"
 

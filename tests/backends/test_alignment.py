@@ -49,7 +49,7 @@ def turned(points, angle, mirrored=False):
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_turned_mirrored_shifted_and_scaled_map_is_laid_over_itself(two_fits, mirrored):
+def test_a_rotated_mirrored_shifted_and_scaled_map_is_aligned_to_itself(two_fits, mirrored):
     (old, _), _ = two_fits
     found = procrustes(1.7 * turned(old, 2.1, mirrored) + [30, -8], old)
     assert np.abs(found.apply(1.7 * turned(old, 2.1, mirrored) + [30, -8]) - old).max() < 1e-3
@@ -58,14 +58,14 @@ def test_a_turned_mirrored_shifted_and_scaled_map_is_laid_over_itself(two_fits, 
     assert np.linalg.det(found.rotation) == pytest.approx(-1 if mirrored else 1)
 
 
-def test_a_map_in_three_dimensions_is_laid_over_itself(two_fits):
+def test_a_3d_map_is_aligned_to_itself(two_fits):
     (old, _), _ = two_fits
     solid = np.column_stack([old, np.sin(old[:, 0])])
     axes = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     assert np.abs(procrustes(solid @ axes, solid).apply(solid @ axes) - solid).max() < 1e-4
 
 
-def test_a_refit_comes_to_lie_over_the_old_map_however_it_was_turned(two_fits):
+def test_a_refit_is_aligned_to_the_old_map_for_any_rotation(two_fits):
     (old, _), (new, _) = two_fits
     moving = turned(new, 1.3, mirrored=True)[:3000]
     found = procrustes(moving, old)
@@ -118,7 +118,7 @@ def test_most_clusters_of_a_refit_are_recognised_and_hold_the_same_documents(two
     assert fresh.tolist() == list(range(old.n_clusters, old.n_clusters + len(fresh)))
 
 
-def test_an_unchanged_clustering_keeps_its_ids_whatever_they_are(two_fits):
+def test_an_unchanged_clustering_keeps_any_ids(two_fits):
     (_, old), _ = two_fits
     sparse = np.append(np.arange(old.n_clusters) * 3 + 5, -1)
     labels = sparse[old.labels].astype(np.int32)
@@ -172,7 +172,7 @@ def test_ids_out_of_range_are_refused():
 
 
 @pytest.mark.parametrize("up", [1, -1])
-def test_heights_are_turned_to_what_they_were(up):
+def test_heights_keep_their_direction(up):
     random = np.random.default_rng(0)
     before = random.normal(3, 2, 200)
     after = up * before + 7 + random.normal(0, 0.3, 200)

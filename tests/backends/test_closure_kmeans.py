@@ -1,4 +1,4 @@
-"""Spherical K-means with hundreds of centroids: labels, starts, and what it gives up beside plain rounds."""
+"""Spherical K-means with hundreds of centroids: labels, initialisation, and loss compared with plain rounds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_labels_are_the_nearest_of_all_centroids_and_threads_do_not_change_a_bit
         assert one.tobytes() == other.tobytes()
 
 
-def test_rounds_among_near_centroids_give_up_nothing_that_counts(unit):
+def test_rounds_among_near_centroids_lose_no_quality(unit):
     for seed in range(3):
         start = kmeans_parallel_init(unit, np.arange(len(unit)), K, np.random.default_rng(seed), threads=1)
         labels, similarity, _ = improved(unit, start)
@@ -68,7 +68,7 @@ def test_rounds_among_near_centroids_give_up_nothing_that_counts(unit):
         assert agreement(labels, all_labels.tolist()).nmi > 0.95
 
 
-def test_near_centroids_are_those_of_the_largest_cosine_with_the_own_one(unit):
+def test_near_centroids_have_the_largest_cosine_with_the_own_centroid(unit):
     centroids = unit[:K]
     near = centroid_closures(centroids, threads=2)
     assert near.shape == (K, 128)
@@ -85,7 +85,7 @@ def test_near_centroids_are_those_of_the_largest_cosine_with_the_own_one(unit):
     assert (cosines[0] >= cosines[1] - 1e-6).all()
 
 
-def test_some_rows_are_as_a_matrix_of_their_own(unit):
+def test_a_subset_of_rows_behaves_like_a_matrix(unit):
     rows = np.arange(1, len(unit), 3)
     start = kmeans_parallel_init(unit, rows, K, np.random.default_rng(0), threads=1)
     alone = kmeans_parallel_init(unit[rows], np.arange(len(rows)), K, np.random.default_rng(0), threads=1)
@@ -94,7 +94,7 @@ def test_some_rows_are_as_a_matrix_of_their_own(unit):
         assert one.tobytes() == other.tobytes()
 
 
-def test_starts_lie_apart(unit):
+def test_initial_centroids_are_apart(unit):
     random = np.random.default_rng(0)
     start = kmeans_parallel_init(unit, np.arange(len(unit)), K, random, threads=1)
     assert len(np.unique(start, axis=0)) == K
@@ -104,7 +104,7 @@ def test_starts_lie_apart(unit):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("different", [1, 40, 300])
-def test_fewer_different_rows_than_clusters_are_said(different):
+def test_fewer_distinct_rows_than_clusters_are_reported(different):
     rows = unit_rows(np.random.default_rng(0).normal(size=(different, 8)).astype(np.float32))
     found = kmeans(np.tile(rows, (-(-900 // different), 1)), n_clusters=K, seed=0, threads=2)
     assert found.n_clusters == different
@@ -124,7 +124,7 @@ def test_many_clusters_of_many_documents_start_on_some_of_them(unit, monkeypatch
 
 
 @pytest.mark.filterwarnings("error")
-def test_many_clusters_of_a_layout_wherever_it_lies():
+def test_many_clusters_of_a_layout_at_any_offset():
     points = np.random.default_rng(0).uniform(0, 30, (3_000, 2)).astype(np.float32)
     points[:500] = points[0]
     found = kmeans_of_layout(points, n_clusters=K, seed=0, threads=1)

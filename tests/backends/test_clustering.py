@@ -53,7 +53,7 @@ def test_leaf_gives_at_least_as_many_clusters(blobs):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
-def test_fewer_documents_than_a_cluster_needs_are_noise_and_it_is_said(n):
+def test_fewer_documents_than_a_cluster_needs_are_noise_and_reported(n):
     found = cluster(np.random.default_rng(0).normal(size=(n, 5)))
     assert (found.labels == -1).all()
     assert found.n_clusters == 0
@@ -61,13 +61,13 @@ def test_fewer_documents_than_a_cluster_needs_are_noise_and_it_is_said(n):
 
 
 @pytest.mark.filterwarnings("error")
-def test_more_samples_than_documents_are_lowered_and_it_is_said():
+def test_min_samples_above_the_documents_are_lowered_and_reported():
     found = cluster(np.random.default_rng(0).normal(size=(6, 2)), min_cluster_size=2, min_samples=10)
     assert "min_samples=10 was lowered to 5" in found.notes[0]
 
 
 @pytest.mark.filterwarnings("error")
-def test_points_at_one_place_are_one_cluster():
+def test_points_at_one_position_are_one_cluster():
     found = cluster(np.ones((40, 5)))
     assert (found.labels == 0).all()
     assert found.n_clusters == 1
@@ -88,7 +88,7 @@ def test_kmeans_finds_the_topics_and_threads_do_not_change_a_bit(vectors, topics
     assert (np.diff(np.bincount(one.labels)) <= 0).all()
 
 
-def test_kmeans_chooses_about_as_many_clusters_as_there_are_topics(vectors):
+def test_kmeans_chooses_about_one_cluster_per_topic(vectors):
     found = kmeans(vectors, n_clusters=None, seed=0, threads=2)
     assert 8 <= found.n_clusters <= 18
     assert len(found.details["curve"]) > 8
@@ -113,7 +113,7 @@ def test_noise_goes_to_the_nearest_centroid_and_the_others_stay(vectors, topics)
     np.testing.assert_allclose(centroids[4], truth / np.linalg.norm(truth), atol=1e-5)
 
 
-def test_without_a_cluster_there_is_no_nearest_one(vectors):
+def test_without_clusters_there_is_no_nearest_cluster(vectors):
     nearest, centroids = nearest_centroid(vectors, np.full(len(vectors), -1, np.int32))
     assert (nearest == -1).all()
     assert centroids.shape == (0, 48)
@@ -241,7 +241,7 @@ def test_a_thousand_clusters_by_either_method(vectors):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n", [0, 1, 2, 40])
-def test_few_or_equal_documents_are_said(n):
+def test_few_or_identical_documents_are_reported(n):
     points = np.ones((n, 5), np.float32)
     joined = agglomerative(points, n_clusters=3, seed=0)
     assert joined.n_clusters == min(n, 1)
@@ -292,7 +292,7 @@ def test_kmeans_of_a_layout_is_as_good_as_that_of_scikit_learn_and_chooses_a_num
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
-def test_kmeans_of_few_or_equal_places(n):
+def test_kmeans_of_few_or_identical_positions(n):
     found = kmeans_of_layout(np.random.default_rng(0).normal(size=(n, 2)), n_clusters=4, seed=0, threads=1)
     assert found.n_clusters == min(n, 4)
     assert np.isfinite(found.probabilities).all()

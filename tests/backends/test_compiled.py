@@ -91,7 +91,7 @@ def test_two_processes_may_warm_the_cache_at_once(tmp_path):
     assert finish(start(tmp_path))[0] == 1
 
 
-def test_a_folder_that_cannot_be_made_is_replaced_and_it_is_said(tmp_path):
+def test_a_cache_folder_that_cannot_be_created_is_replaced_and_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     hits, folder, note = finish(start(tmp_path / "file"))
     assert hits == 0

@@ -1,4 +1,4 @@
-"""densMAP: the map keeps how densely documents lie in the embedding, and neighbourhoods beside it."""
+"""densMAP: the map preserves densities in the embedding as well as neighbourhoods."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_step_goes_up_the_gradient_of_the_correlation(uneven):
     assert cosine > 0.999
 
 
-def test_it_is_repeatable_to_the_bit_and_leaves_other_layouts_as_they_were(uneven):
+def test_the_layout_is_deterministic_and_leaves_other_layouts_unchanged(uneven):
     graph = graph_of(uneven)
     once, again = (lay_out(graph, uneven, 0.5, n_epochs=60).coordinates for _ in range(2))
     assert once.tobytes() == again.tobytes()

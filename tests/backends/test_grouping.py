@@ -24,5 +24,5 @@ def test_ids_without_members_and_above_the_highest_have_none() -> None:
 
 
 @pytest.mark.parametrize("membership", [np.empty(0, np.int32), np.full(5, -1, np.int32)])
-def test_where_there_is_no_cluster_there_are_no_members(membership: np.ndarray) -> None:
+def test_without_clusters_there_are_no_members(membership: np.ndarray) -> None:
     assert len(members_by_cluster(membership)) == 0

@@ -1,4 +1,4 @@
-"""A third dimension: the flat layout stays, its documents get a height, and new documents one of their neighbours'."""
+"""A third dimension: the 2-D layout is unchanged, and new documents get the height of a neighbour."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_new_document_gets_the_height_of_the_neighbours_where_it_was_placed():
         assert place_heights(indices[[row]], at[[row]], space, n_neighbors=10).tolist() == [heights[row]]
 
 
-def test_heights_need_places_and_neighbours_that_fit():
+def test_heights_need_matching_positions_and_neighbours():
     space = np.zeros((4, 3), np.float32)
     with pytest.raises(ShapeError, match="do not match"):
         place_heights(np.zeros((2, 3), np.int32), np.zeros((3, 2), np.float32), space, n_neighbors=3)

@@ -9,7 +9,7 @@ from latentscale.backends.identical import first_occurrence, shared_labels, shar
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_copies_are_found_and_nothing_else_is(dtype: type) -> None:
+def test_only_copies_are_found(dtype: type) -> None:
     random = np.random.default_rng(0)
     different = random.normal(size=(9_000, 24)).astype(dtype)
     origin = random.integers(0, 9_000, 20_000)
@@ -22,7 +22,7 @@ def test_copies_are_found_and_nothing_else_is(dtype: type) -> None:
     assert first_occurrence(different[:0]).tolist() == []
 
 
-def test_copies_go_to_one_of_their_own_positions() -> None:
+def test_copies_move_to_one_of_their_positions() -> None:
     coordinates = np.array([[0, 0], [9, 9], [1, 0], [2, 0], [5, 5]], np.float32)
     first = np.array([0, 1, 0, 0, 4])
     moved = shared_positions(coordinates, first)

@@ -110,13 +110,13 @@ def test_fast_layouts_are_as_faithful(fuzzy, vectors):
     assert fast.preservation == pytest.approx(exact.preservation, abs=0.05)
 
 
-def test_progress_is_told_after_each_epoch(fuzzy, vectors):
+def test_progress_is_reported_after_each_epoch(fuzzy, vectors):
     reported = []
     lay_out(fuzzy, vectors, n_epochs=7, progress=lambda done, all_: reported.append((done, all_)))
     assert reported == [(epoch, 7) for epoch in range(1, 8)]
 
 
-def test_parts_without_a_link_are_laid_out(vectors):
+def test_disconnected_components_are_laid_out(vectors):
     random = np.random.default_rng(0)
     islands = np.vstack([np.eye(48)[i] + 0.01 * random.normal(size=(40, 48)) for i in range(5)]).astype(np.float32)
     fuzzy = fuzzy_graph(graph_of(islands), n_neighbors=10)
@@ -143,7 +143,7 @@ def test_parts_without_a_link_are_laid_out(vectors):
     ids=["one", "two", "three the same", "five", "sixty the same", "zeros", "flat dimensions", "one dimension"],
 )
 @pytest.mark.parametrize("n_components", [2, 5])
-def test_small_and_flat_sets_get_finite_different_places(rows, n_components):
+def test_small_and_flat_sets_get_finite_distinct_positions(rows, n_components):
     rows = rows.astype(np.float32)
     coordinates = lay_out(fuzzy_graph(graph_of(rows), n_neighbors=15), rows, n_components=n_components)
     assert coordinates.shape == (len(rows), n_components)
@@ -171,7 +171,7 @@ def test_fewer_epochs_for_larger_sets():
     assert default_epochs(100, 5) == default_epochs(100_000, 5)
 
 
-def test_a_layout_starts_where_it_is_told_to(fuzzy, vectors):
+def test_a_layout_starts_from_the_given_positions(fuzzy, vectors):
     start = np.random.default_rng(5).uniform(0, 10, size=(len(vectors), 2)).astype(np.float32)
     assert lay_out(fuzzy, vectors, n_epochs=0, init=start).tobytes() == start.tobytes()
     settled = lay_out(fuzzy, vectors)
@@ -197,7 +197,7 @@ def test_a_layout_is_shown_after_each_quarter_and_stays_the_same(fuzzy, vectors,
     assert ways[-1] > 0
 
 
-def test_quarters_of_few_epochs_are_rounded_up_and_the_end_is_none():
+def test_quarters_of_few_epochs_are_rounded_up_and_exclude_the_end():
     shown = {total: [done for done in range(total + 1) if is_shown(done, total)] for total in (1, 2, 3, 4, 5, 200)}
     assert shown == {1: [], 2: [1], 3: [1, 2], 4: [1, 2, 3], 5: [2, 3, 4], 200: [50, 100, 150]}
     assert [next_shown(done, 200) for done in (0, 49, 50, 150, 199)] == [50, 50, 100, 200, 200]

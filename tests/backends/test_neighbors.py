@@ -65,7 +65,7 @@ def test_the_search_is_widened_until_the_target_and_says_if_it_is_not_reached():
     assert "below the target" in graph.notes[0]
 
 
-def test_identical_rows_have_the_same_neighbours_whatever_the_method(vectors):
+def test_identical_rows_have_the_same_neighbours_with_every_method(vectors):
     many = np.vstack([vectors[:500], np.repeat(vectors[500:501], 1000, axis=0)])
     graph = search(many, "pynndescent")
     assert (graph.distances[500:] == 0).all()
@@ -73,7 +73,7 @@ def test_identical_rows_have_the_same_neighbours_whatever_the_method(vectors):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 15, 16])
-def test_small_sets_have_as_many_neighbours_as_there_are_others(n, vectors):
+def test_documents_of_small_sets_have_all_others_as_neighbours(n, vectors):
     graph = search(vectors[:n])
     assert graph.indices.shape == graph.distances.shape == (n, min(15, n - 1))
     assert graph.recall == (1.0 if n > 1 else None)

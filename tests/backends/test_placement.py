@@ -145,7 +145,7 @@ def test_a_graph_that_cannot_be_searched_is_left_for_the_exact_search(fit, found
 
 
 @pytest.mark.parametrize("method", ["exact", "graph"])
-def test_what_is_found_for_a_document_does_not_depend_on_its_batch_or_the_threads(fit, method):
+def test_neighbours_of_a_document_do_not_depend_on_batch_or_threads(fit, method):
     together = fit.find(fit.new, method=method, threads=2)
     for some in (slice(7, 8), slice(100, 103), slice(0, 150)):
         alone = fit.find(fit.new[some], method=method, threads=1)
@@ -172,7 +172,7 @@ def test_few_fitted_documents_are_all_neighbors(fit, n):
     assert len(np.unique(positions, axis=0)) == 3
 
 
-def test_no_new_documents_are_no_error(fit):
+def test_an_empty_set_of_new_documents_is_accepted(fit):
     found = fit.find(fit.new[:0])
     assert found.indices.shape == (0, 15)
     assert found.recall is None
@@ -211,7 +211,7 @@ def test_places_in_three_dimensions_keep_neighbors_too(fit, found):
     assert kept_neighbors(fit, fit.new, positions, fit.solid) > 0.2
 
 
-def test_a_place_does_not_depend_on_the_batch(fit, found):
+def test_a_position_does_not_depend_on_the_batch(fit, found):
     together = fit.place(found, fit.keys)
     for one in range(0, 200, 9):
         alone = fit.place(fit.find(fit.new[one : one + 1]), fit.keys[one : one + 1])

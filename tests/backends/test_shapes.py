@@ -15,7 +15,7 @@ def test_density_is_in_documents_per_unit(dim):
     assert np.median(density(points)[inner]) == pytest.approx(40_000 / 10**dim, rel=0.25)
 
 
-def test_density_does_not_break_for_a_few_points_or_one_place():
+def test_density_is_defined_for_few_points_or_one_position():
     assert density(np.zeros((0, 2))).shape == (0,)
     assert (density(np.ones((5, 2))) == 0).all()
     assert np.isfinite(density(np.array([[0.0, 0.0], [1.0, 0.0]]))).all()
@@ -41,7 +41,7 @@ def test_hulls_leave_stragglers_out_and_follow_the_ids():
 @pytest.mark.parametrize(
     "members", [[[0, 0]], [[0, 0], [1, 1]], [[0, 0]] * 9, [[0, 0], [1, 1], [2, 2], [3, 3]]], ids=str
 )
-def test_what_has_no_area_has_no_hull(members):
+def test_clusters_without_area_have_no_hull(members):
     outlines = hulls(np.array(members, float), np.zeros(len(members), np.int32))
     assert [outline.shape for outline in outlines] == [(0, 2)]
     assert hulls(np.array(members, float), np.full(len(members), -1, np.int32)) == []
@@ -60,11 +60,11 @@ def test_of_a_cluster_in_pieces_the_largest_is_found() -> None:
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 2)), np.ones((40, 2)), np.random.default_rng(1).random((15, 2))])
-def test_a_cluster_of_few_documents_or_one_place_is_one_piece(points: np.ndarray) -> None:
+def test_a_cluster_of_few_documents_or_one_position_is_one_piece(points: np.ndarray) -> None:
     assert largest_piece(points).tolist() == list(range(len(points)))
 
 
-def test_documents_that_lie_evenly_are_one_piece() -> None:
+def test_evenly_spread_documents_are_one_piece() -> None:
     random = np.random.default_rng(2)
     for n in (16, 60, 500, 20_000):
         points = random.random((n, 2)) * (4, 1)

@@ -1,4 +1,4 @@
-"""Contrast of text as it is painted: what a checker of styles cannot tell of text over a canvas."""
+"""Contrast of painted text over a canvas, which checkers of styles cannot measure."""
 
 from __future__ import annotations
 

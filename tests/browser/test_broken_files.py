@@ -1,4 +1,4 @@
-"""Each kind of file that the page reads, missing, cut off, or another one: told by name and asked for again."""
+"""Every kind of file that the page reads, missing, truncated or replaced: reported by name and requested again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answering(way: str, path: Path) -> Callable[[Route], None]:
 
 
 @pytest.mark.parametrize("file", KINDS)
-def test_it_is_told_by_name_and_cause_and_asked_for_again(file: str, site, opened: Open) -> None:
+def test_a_failed_file_is_reported_with_its_cause_and_requested_again(file: str, site, opened: Open) -> None:
     path = site.folder / "maps/map-00000001/viewer" / file
     assert path.is_file()
     ends = re.compile(f"/{re.escape(file)}$")

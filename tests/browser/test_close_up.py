@@ -1,4 +1,4 @@
-"""At the closest zoom: points where they lie, what is around them with them, and files that are missing."""
+"""Maximum zoom: positions of points, their surroundings, and missing files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def disc(it: Opened) -> tuple[float, float]:
     return 530 + across.mean() + 0.5, 330 + down.mean() + 0.5
 
 
-def test_every_point_is_drawn_and_met_where_it_lies_and_finer_places_are_read_only_then(site, opened: Open) -> None:
+def test_close_up_every_point_is_drawn_and_hit_at_its_position_after_reading_finer_bits(site, opened: Open) -> None:
     entry = entry_of(site.folder)
     span = entry["side"] * WINDOW / WIDEST
     it = opened()
@@ -91,7 +91,7 @@ def test_a_document_that_was_pinned_before_keeps_its_ring_around_its_point(site,
     assert at == pytest.approx((600, 400), abs=1.2)
 
 
-def test_a_box_drawn_there_takes_what_is_seen_in_it(site, opened: Open) -> None:
+def test_a_box_drawn_close_up_selects_the_visible_points(site, opened: Open) -> None:
     entry = entry_of(site.folder)
     row = misplaced(site, entry)[1]
     x, y = site.data.coordinates[row].tolist()
@@ -107,7 +107,7 @@ def test_a_box_drawn_there_takes_what_is_seen_in_it(site, opened: Open) -> None:
     expect(page.get_by_role("row")).to_contain_text(f"Document number {row} ")
 
 
-def test_places_that_cannot_be_read_are_told_and_asked_for_again(site, opened: Open) -> None:
+def test_unreadable_positions_are_reported_and_requested_again(site, opened: Open) -> None:
     entry = entry_of(site.folder)
     row = misplaced(site, entry)[0]
     x, y = site.data.coordinates[row].tolist()
@@ -124,9 +124,7 @@ def test_places_that_cannot_be_read_are_told_and_asked_for_again(site, opened: O
     assert disc(it) == pytest.approx((600, 400), abs=1.2)
 
 
-def test_a_map_without_finer_places_is_seen_no_closer_than_its_tiles_allow(
-    site, opened: Open, tmp_path: Path, serve_folder
-) -> None:
+def test_zoom_is_limited_for_a_map_without_finer_positions(site, opened: Open, tmp_path: Path, serve_folder) -> None:
     shutil.copytree(site.folder, tmp_path / "old")
     for path in (tmp_path / "old/maps").glob("*/viewer/cols/fine"):
         shutil.rmtree(path)

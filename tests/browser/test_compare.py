@@ -1,4 +1,4 @@
-"""Two maps side by side: what is chosen in one is in the other, and what changed is listed."""
+"""Two maps side by side: choices are shared, and changes are listed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def drawn(it: Opened) -> list[FrameLocator]:
     return sides
 
 
-def test_what_is_chosen_on_one_map_is_shown_on_the_other(
+def test_a_choice_on_one_map_is_shown_on_the_other(
     compared: Path, serve_folder: Callable[[Path], str], opened: Open
 ) -> None:
     it = opened()
@@ -108,7 +108,7 @@ def test_what_is_chosen_on_one_map_is_shown_on_the_other(
 
 
 @pytest.mark.parametrize("where", ["a map", "the list"])
-def test_what_is_chosen_before_a_map_listens_is_shown_on_it_when_it_does(
+def test_a_choice_before_the_other_map_is_loaded_is_shown_on_it_later(
     compared: Path, serve_folder: Callable[[Path], str], opened: Open, where: str
 ) -> None:
     it = opened()
@@ -146,9 +146,7 @@ def test_what_is_chosen_before_a_map_listens_is_shown_on_it_when_it_does(
         expect(second.locator("[data-panel=selection] [role=status]").first).to_have_text(chosen)
 
 
-def test_the_comparison_is_there_for_assistive_technology(
-    compared: Path, serve_folder: Callable[[Path], str], opened: Open
-) -> None:
+def test_the_comparison_is_accessible(compared: Path, serve_folder: Callable[[Path], str], opened: Open) -> None:
     it = opened(scheme="light")
     page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
     drawn(it)

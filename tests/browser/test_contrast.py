@@ -1,4 +1,4 @@
-"""Contrast in ten states, light and dark: what axe cannot tell is decided by pixels, and nothing is left open."""
+"""Contrast in ten states, light and dark: texts that axe cannot measure are measured in pixels."""
 
 from __future__ import annotations
 

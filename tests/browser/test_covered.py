@@ -70,7 +70,7 @@ def rich(make_site):
 @pytest.mark.parametrize(
     "name", [one if one == "375x667" else pytest.param(one, marks=pytest.mark.slow) for one in SIZES]
 )
-def test_no_control_is_covered_whatever_is_open(rich, opened: Open, name: str) -> None:
+def test_no_control_is_covered_by_open_panels(rich, opened: Open, name: str) -> None:
     size, touch = SIZES[name]
     it = opened(has_touch=touch, is_mobile=touch)
     it.page.set_viewport_size(size)

@@ -101,9 +101,7 @@ def drawn_labels(page: Page) -> list[str]:
     return sorted(page.locator("#labels .label").all_text_contents())
 
 
-def test_what_is_edited_on_the_page_is_in_the_map_that_the_command_makes(
-    real: Real, opened: Open, tmp_path: Path
-) -> None:
+def test_edits_on_the_page_are_in_the_map_after_labels_import(real: Real, opened: Open, tmp_path: Path) -> None:
     import latentscale
 
     it = opened(accept_downloads=True)
@@ -201,7 +199,7 @@ def test_what_is_edited_on_the_page_is_in_the_map_that_the_command_makes(
     expect(page.get_by_role("alert")).to_contain_text("whole.yaml is no file of edits that a page saved")
 
 
-def test_the_page_finds_room_for_labels_where_publishing_does(real: Real, opened: Open) -> None:
+def test_the_page_places_labels_like_publishing(real: Real, opened: Open) -> None:
     cluster = real.labels[0]
     it = opened()
     page = it.goto(f"{real.url}#i={cluster['layer']}.{cluster['cluster']}")
@@ -271,7 +269,7 @@ def test_edits_are_made_by_keys_on_a_phone_and_by_assistive_technology(real: Rea
     assert faults(page, "[data-panel=document]") == []
 
 
-def test_a_browser_that_keeps_nothing_is_told_and_damaged_edits_are_passed_over(real: Real, opened: Open) -> None:
+def test_missing_browser_storage_is_reported_and_damaged_edits_are_ignored(real: Real, opened: Open) -> None:
     cluster = real.labels[0]
     it = opened()
     it.page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } });")

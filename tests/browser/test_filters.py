@@ -1,4 +1,4 @@
-"""Filters on several columns at once: what passes is lit, counted exactly, and kept in the link."""
+"""Filters on several columns: documents are highlighted, counted exactly, and kept in the link."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_texts_are_filtered_by_a_regular_expression(site, opened: Open, syntheti
 
 
 @pytest.mark.slow
-def test_an_expression_that_takes_for_ever_ends_and_leaves_the_page_alive(site, opened: Open) -> None:
+def test_an_endless_regular_expression_is_stopped_and_the_page_stays_responsive(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#f.%40body=*%5E(%5Cw%2B%5Cs%3F)*%24&o=filters"), ready=False)
     expect(page.get_by_role("alert")).to_contain_text("body: this expression takes more than 20 seconds")
@@ -166,14 +166,14 @@ def test_an_expression_that_takes_for_ever_ends_and_leaves_the_page_alive(site, 
     assert "f." not in it.address()
 
 
-def test_a_column_that_the_map_lacks_filters_nothing_and_is_told(site, opened: Open) -> None:
+def test_a_filter_on_a_missing_column_is_ignored_and_reported(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#f.@nowhere=1..2&f.@kind=@kind%201"))
     expect(page.get_by_role("alert")).to_contain_text("This map has no column nowhere to filter by.")
     assert legend(page) == (site.data.nearest_clusters % 5 == 1).sum()
 
 
-def test_a_grown_map_counts_what_passes_of_all_generations(make_grown, opened: Open) -> None:
+def test_filters_of_a_grown_map_count_all_generations(make_grown, opened: Open) -> None:
     site = make_grown("whole-files")
     map_ = site.data
     it = opened()
@@ -185,7 +185,7 @@ def test_a_grown_map_counts_what_passes_of_all_generations(make_grown, opened: O
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
-def test_the_filters_are_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
+def test_the_filters_are_accessible(site, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     it.page.set_viewport_size(PHONE if scheme == "light" else {"width": 1200, "height": 800})
     page = it.goto(site.url("#o=filters,-list&f.@score=..900,255&f.@kind=@kind%202&f.@body=~cedar"))

@@ -70,7 +70,7 @@ def test_a_word_is_found_ranked_lit_highlighted_and_leads_to_its_point(site, ope
     expect(page.locator("#overlay .hit")).to_have_count(0)
 
 
-def test_a_link_with_a_query_shows_what_it_found(site, opened: Open) -> None:
+def test_a_link_with_a_query_shows_its_results(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#x.documents=12345"))
     expect(headline(page)).to_have_text("1 document found")
@@ -140,7 +140,7 @@ def test_a_map_that_is_not_searched_by_meaning_names_the_command(site, opened: O
     expect(page.get_by_role("button", name="Meaning")).to_have_count(0)
 
 
-def test_a_map_that_does_not_have_what_is_like_a_document_says_so(site, opened: Open) -> None:
+def test_a_map_without_similar_documents_says_so(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#p=35"))
     panel = page.get_by_role("complementary", name="Pinned document")
@@ -157,7 +157,7 @@ def test_markup_that_is_found_is_text(make_site, opened: Open, synthetic) -> Non
     assert page.title() == "Synthetic map"
 
 
-def test_updates_are_found_and_what_has_left_is_not(make_grown, opened: Open) -> None:
+def test_added_documents_are_found_and_removed_ones_are_not(make_grown, opened: Open) -> None:
     site = make_grown("whole-files")
     map_ = site.data
     it = opened()
@@ -172,7 +172,7 @@ def test_updates_are_found_and_what_has_left_is_not(make_grown, opened: Open) ->
         assert len(found) == number
 
 
-def test_a_map_without_an_index_says_nothing_of_documents(make_site, opened: Open) -> None:
+def test_a_map_without_an_index_offers_no_document_search(make_site, opened: Open) -> None:
     site = make_site(601)
     index = next(site.folder.glob("maps/*/viewer/index.json"))
     kept = index.read_bytes()
@@ -190,7 +190,7 @@ def test_a_map_without_an_index_says_nothing_of_documents(make_site, opened: Ope
         index.write_bytes(kept)
 
 
-def test_what_is_in_view_is_listed_and_read_by_keys_alone(site, opened: Open) -> None:
+def test_documents_in_view_are_listed_and_read_by_keyboard_alone(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#v=10,0,1.5"))
     page.keyboard.press("d")
@@ -244,7 +244,7 @@ def test_a_chosen_cluster_lists_its_documents_with_a_column_and_sorted(site, ope
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
-def test_what_was_found_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
+def test_search_results_are_accessible(site, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     page = it.goto(site.url("#x.documents=cedar%20fjord&p=8"))
     expect(rows_of(page).first.locator("mark").first).to_be_visible()
@@ -252,7 +252,7 @@ def test_what_was_found_is_there_for_assistive_technology(site, opened: Open, sc
     assert faults(page) == []
 
 
-def test_a_phone_shows_what_was_found_and_then_the_document(site, opened: Open) -> None:
+def test_a_phone_shows_results_and_then_the_document(site, opened: Open) -> None:
     it = opened()
     it.page.set_viewport_size({"width": 390, "height": 844})
     page = it.goto(site.url())
@@ -269,7 +269,7 @@ def test_a_phone_shows_what_was_found_and_then_the_document(site, opened: Open) 
     expect(panel).to_contain_text("2 of ")
 
 
-def test_a_box_selects_what_lies_in_it_and_its_row_ids_are_saved(site, opened: Open, tmp_path: Path) -> None:
+def test_a_box_selects_its_documents_and_saves_their_row_ids(site, opened: Open, tmp_path: Path) -> None:
     it = opened(accept_downloads=True)
     page = it.goto(site.url("#v=10,0,4"))
     before = it.view()

@@ -1,4 +1,4 @@
-"""The first picture: there before deck.gl's script is asked for, and the same as what deck.gl draws."""
+"""The first picture is drawn before deck.gl's script is requested, and equals what deck.gl draws."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sent(url: str) -> int:
 @pytest.mark.parametrize(
     ("scheme", "address"), [("dark", ""), ("light", ""), ("dark", "#i=1.0"), ("dark", "#c=@kind&a=0.5&z=1.5")]
 )
-def test_it_is_what_deck_draws_and_needs_less_than_half_of_the_scripts(
+def test_the_first_picture_equals_deck_and_needs_less_than_half_of_the_scripts(
     site, opened: Open, scheme: str, address: str
 ) -> None:
     it = opened(scheme=scheme)

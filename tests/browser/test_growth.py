@@ -87,7 +87,7 @@ def test_all_documents_are_drawn_and_counted_and_none_that_has_left(one, opened:
     assert len(labels) == len(set(labels)) >= 16
 
 
-def test_a_place_that_a_document_has_left_is_ground_and_nothing_answers_there(one, opened: Open) -> None:
+def test_the_position_of_a_removed_document_is_empty(one, opened: Open) -> None:
     it = opened()
     places, _, _ = every_place(one.data)
     left = loneliest(one.data, is_gone(one.data))
@@ -102,7 +102,7 @@ def test_a_place_that_a_document_has_left_is_ground_and_nothing_answers_there(on
 
 
 @pytest.mark.parametrize("generation", [0, pytest.param(1, marks=pytest.mark.slow), 2])
-def test_documents_of_each_generation_are_read_where_they_lie(grown, opened: Open, synthetic, generation: int) -> None:
+def test_documents_of_each_generation_are_read_from_its_folder(grown, opened: Open, synthetic, generation: int) -> None:
     it = opened()
     places, rows, generations = every_place(grown.data)
     chosen = loneliest(grown.data, (generations == generation) & ~is_gone(grown.data))
@@ -120,7 +120,7 @@ def test_documents_of_each_generation_are_read_where_they_lie(grown, opened: Ope
     assert it.address().endswith(f"&p={3 * rows[chosen] + 5}")
 
 
-def test_a_row_id_finds_the_document_as_it_is_now(grown, opened: Open, synthetic) -> None:
+def test_a_row_id_finds_the_current_version_of_its_document(grown, opened: Open, synthetic) -> None:
     map_ = grown.data
     replaced = int(np.intersect1d(map_.gone[0], map_.rows)[0])
     now = int(map_.generation[map_.rows == replaced][0])
@@ -193,7 +193,7 @@ def test_columns_colour_and_count_all_generations_as_one(one, opened: Open) -> N
     assert kinds[3] in map_.kinds
 
 
-def test_what_was_added_last_stands_out(one, opened: Open) -> None:
+def test_the_latest_additions_are_highlighted(one, opened: Open) -> None:
     map_ = one.data
     places, _, generations = every_place(map_)
     old, new = (loneliest(map_, (generations == g) & ~is_gone(map_)) for g in (0, 2))
@@ -236,7 +236,7 @@ def test_labels_may_be_those_of_an_update_without_documents(one, opened: Open) -
     expect(page.get_by_role("treeitem", name=re.compile("^cedar region"))).to_be_visible()
 
 
-def test_a_missing_list_of_removed_documents_is_told(make_grown, opened: Open) -> None:
+def test_a_missing_list_of_removed_documents_is_reported(make_grown, opened: Open) -> None:
     site = make_grown("whole-files", base=1_000, sizes=(200, 200))
     (site.folder / "maps/map-00000002/viewer/removed-0.parquet").unlink()
     it = opened(errors=True)

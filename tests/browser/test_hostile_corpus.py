@@ -1,4 +1,4 @@
-"""A hostile corpus through the whole pipeline: markup in texts, column names, labels and title stays text."""
+"""A hostile corpus through the whole pipeline: markup in texts, column names, labels and title remains text."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_hostile_text_is_shown_in_the_cards(served: str, opened: Open) -> None
     assert page.locator("img").count() == 0
 
 
-def test_the_files_hold_the_text_as_it_was(served: str, opened: Open) -> None:
+def test_the_files_contain_the_original_text(served: str, opened: Open) -> None:
     it = opened()
     page = it.goto(served)
     manifest = json.loads(page.evaluate("() => fetch('manifest.json').then(r => r.text())"))

@@ -90,7 +90,7 @@ def test_text_that_is_all_dates_is_named_by_the_run_and_has_a_strip_of_time(serv
     expect(page.get_by_role("complementary", name="Pinned document")).to_contain_text("2024-02-03T10:00:00Z")
 
 
-def test_no_other_value_loads_anything_or_runs(served: Served, opened: Open) -> None:
+def test_other_values_load_and_run_nothing(served: Served, opened: Open) -> None:
     it = opened()
     other = card(it, served, 2)
     expect(other).to_contain_text(f"Images of {served.other.removeprefix('http://')} are not shown")
@@ -102,7 +102,7 @@ def test_no_other_value_loads_anything_or_runs(served: Served, opened: Open) -> 
     assert not [url for url in it.requests if url.startswith(served.other) or "secret" in url]
 
 
-def test_an_image_that_does_not_come_is_said_and_moves_nothing(served: Served, opened: Open) -> None:
+def test_a_missing_image_is_reported_without_shifting_the_layout(served: Served, opened: Open) -> None:
     it = opened(errors=True)
     for row, origin in ((3, served.named), (8, served.page.removesuffix("/map/viewer/"))):
         panel = card(it, served, row)

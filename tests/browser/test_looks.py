@@ -1,4 +1,4 @@
-"""How the page looks where there is little room, nothing to show, or more than one thing to say."""
+"""Appearance of the page in small windows, without content, and with several messages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_all_scripts_until_the_map_is_moved_by_hand_weigh_little(site, opened: O
     [(PHONE, True), (LYING, True), ({"width": 640, "height": 400}, False)],
     ids=["phone", "lying", "200 %"],
 )
-def test_no_button_is_cut_off_or_covered_where_there_is_little_room(
+def test_no_button_is_cut_off_or_covered_in_a_small_window(
     site, opened: Open, size: dict[str, int], touch: bool
 ) -> None:
     it = opened(has_touch=touch, is_mobile=touch)
@@ -119,7 +119,7 @@ def rests(it: Opened, place: tuple[float, float]) -> bool:
     return it.page.locator(".hover-card").count() == 1
 
 
-def test_a_card_keeps_clear_of_the_panels_beside_the_map(site, opened: Open) -> None:
+def test_a_card_does_not_cover_panels(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#v=10,0,6&o=documents"))
     edge = it.box('[data-panel="documents"]')["x"]
@@ -130,7 +130,7 @@ def test_a_card_keeps_clear_of_the_panels_beside_the_map(site, opened: Open) -> 
     expect(page.locator(".hover-card")).to_have_count(1)
 
 
-def test_a_search_without_results_says_what_to_do_and_leaves_the_map_as_it_was(make_site, opened: Open) -> None:
+def test_a_search_without_results_gives_advice_and_leaves_the_map_unchanged(make_site, opened: Open) -> None:
     site = make_site(3_000, meaning=True)
     it = opened()
     page = it.goto(site.url())
@@ -149,7 +149,7 @@ def test_a_search_without_results_says_what_to_do_and_leaves_the_map_as_it_was(m
     expect(documents).to_have_count(0)
 
 
-def test_close_up_a_small_picture_says_where_and_leads_elsewhere(site, opened: Open) -> None:
+def test_close_up_an_overview_shows_the_position_and_navigates(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
     expect(page.locator(".overview")).to_have_count(0)
@@ -194,7 +194,7 @@ def test_labels_have_no_hue_while_a_column_has_the_hues(site, opened: Open) -> N
     assert page.evaluate(hues) == 1
 
 
-def test_what_was_found_close_together_has_rings_that_lie_apart(site, opened: Open) -> None:
+def test_rings_of_nearby_results_do_not_overlap(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
     page.get_by_label("Find documents and clusters").fill("amber")
@@ -208,7 +208,7 @@ def test_what_was_found_close_together_has_rings_that_lie_apart(site, opened: Op
         assert np.hypot(x - u, y - v) > 2 * r - 0.3
 
 
-def test_messages_stand_below_each_other(site, opened: Open) -> None:
+def test_messages_are_stacked(site, opened: Open) -> None:
     it = opened(errors=True)
     it.page.route("**/clusters.json", lambda route: route.fulfill(status=404))
     page = it.goto(site.url("#p=77"))
@@ -219,7 +219,7 @@ def test_messages_stand_below_each_other(site, opened: Open) -> None:
     assert apart(first, second)
 
 
-def test_the_readers_own_colours_leave_labels_to_be_read_and_choices_to_be_seen(site, opened: Open) -> None:
+def test_forced_colours_keep_labels_legible_and_choices_visible(site, opened: Open) -> None:
     it = opened(forced_colors="active")
     page = it.goto(site.url())
     style = "getComputedStyle(document.querySelector('#labels .label')).webkitTextStrokeWidth"

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is drawn, read, chosen and shared."""
+"""The page in a real browser: drawing, reading documents, choosing and sharing."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_resting_on_a_point_shows_its_text(either, opened: Open, synthetic) -> N
         expect(page.locator("#overlay .hovered")).to_have_count(1)
 
 
-def test_what_comes_under_a_resting_pointer_is_shown(site, opened: Open, synthetic) -> None:
+def test_a_document_that_moves_under_a_resting_pointer_is_shown(site, opened: Open, synthetic) -> None:
     row = lonely(site.data, cluster=5)
     it = opened()
     page = it.goto(site.url(view_of(site.data, row, span=0.2) + "&i=1.0"))
@@ -197,7 +197,7 @@ def test_points_take_the_colour_of_a_column(site, opened: Open) -> None:
     expect(page.locator(".ramp-ends")).to_contain_text("19,999")
 
 
-def test_an_address_brings_back_what_was_seen(site, opened: Open, synthetic) -> None:
+def test_a_url_restores_the_view(site, opened: Open, synthetic) -> None:
     row = lonely(site.data, cluster=5)
     it = opened(scheme="dark")
     page = it.goto(site.url(view_of(site.data, row)))
@@ -430,7 +430,7 @@ def test_a_small_window_keeps_the_map_in_sight(site, opened: Open) -> None:
     expect(page.locator(".panel")).to_be_visible()
 
 
-def test_nothing_stands_in_the_way_of_assistive_technology(site, opened: Open) -> None:
+def test_the_page_is_accessible(site, opened: Open) -> None:
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
         page = it.goto(site.url(view_of(site.data, lonely(site.data))))

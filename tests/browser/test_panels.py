@@ -143,7 +143,7 @@ def test_an_updated_map_says_what_changed_since_its_fit_and_when(real: Real, ope
     assert names[1:] == ["First documents"]
 
 
-def test_the_tests_own_maps_have_what_the_pipeline_writes(real: Real, make_grown) -> None:
+def test_synthetic_maps_have_the_files_of_the_pipeline(real: Real, make_grown) -> None:
     site = make_grown("whole-files", base=1_000, sizes=(300,))
     ours = [
         json.loads((site.folder / f"maps/map-0000000{g}/viewer/index.json").read_bytes())["sections"] for g in range(2)
@@ -167,7 +167,7 @@ def test_red_flags_and_all_figures_are_shown(site, opened: Open) -> None:
     expect(panel).to_contain_text("Measured on 10,000 of 20,000 documents in 16 clusters.")
 
 
-def test_a_panel_is_opened_by_button_key_and_address_and_gives_the_focus_back(site, opened: Open) -> None:
+def test_a_panel_opens_by_button_key_and_url_and_returns_the_focus(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
     button = page.get_by_role("button", name="About this map")
@@ -266,7 +266,7 @@ def test_a_phone_shows_the_quality_as_a_sheet_and_the_map_above_it(site, opened:
     assert sheet["y"] + sheet["height"] == pytest.approx(772, abs=1)
 
 
-def test_the_quality_is_there_for_assistive_technology(site, opened: Open) -> None:
+def test_the_quality_panel_is_accessible(site, opened: Open) -> None:
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
         page = it.goto(site.url("#o=quality&p=5"))
@@ -325,7 +325,7 @@ def added(synthetic, tmp_path_factory: pytest.TempPathFactory, serve_folder) -> 
     return serve_folder(top / "site") + "/map/viewer/"
 
 
-def test_a_panel_of_ones_own_needs_a_file_and_a_line(added: str, opened: Open, synthetic) -> None:
+def test_a_custom_panel_needs_a_file_and_a_line(added: str, opened: Open, synthetic) -> None:
     it = opened()
     page = it.goto(added)
     button = page.get_by_role("button", name="Length of the documents")
@@ -349,7 +349,7 @@ def test_a_panel_of_ones_own_needs_a_file_and_a_line(added: str, opened: Open, s
     expect(again.page.get_by_role("complementary", name="Length of the documents")).to_be_visible()
 
 
-def test_a_page_leaves_alone_what_it_has_no_panel_for(added: str, opened: Open, make_site) -> None:
+def test_a_page_ignores_sections_without_a_panel(added: str, opened: Open, make_site) -> None:
     page = opened().goto(make_site(300).url("#o=lengths,-quality"))
     expect(page.get_by_role("button", name="About this map")).to_be_visible()
     other = opened().goto(f"{added}#o=nothing")

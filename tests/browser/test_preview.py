@@ -1,4 +1,4 @@
-"""The preview of a map, opened as a file: what it says, how it reads itself again, and that it leads to the map."""
+"""The preview of a map, opened as a file: its content, reloading, and the link to the map."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def states(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> tupl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Preview, "show", keep)
         # No page of these reads itself again while another thing of it is looked at.
-        patch.setattr(preview, "LEAST_DUE", 100_000.0)
+        patch.setattr(preview, "MIN_REFRESH", 100_000.0)
         latentscale.run(
             str(small_corpus),
             out=root / "ws",
@@ -46,7 +46,7 @@ def states(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> tupl
     return root, pages
 
 
-def test_an_open_preview_keeps_its_view_as_the_map_takes_shape(
+def test_an_open_preview_keeps_its_view_when_it_reloads(
     states: tuple[Path, list[Path]], opened: Open, serve_folder: Callable[[Path], str], tmp_path: Path
 ) -> None:
     root, pages = states
@@ -96,7 +96,7 @@ def test_an_open_preview_keeps_its_view_as_the_map_takes_shape(
     assert it.view() == pytest.approx(view)
 
 
-def test_it_reads_itself_again_when_more_is_due_and_not_under_a_hand(
+def test_a_preview_reloads_when_due_but_not_while_it_is_used(
     states: tuple[Path, list[Path]], opened: Open, tmp_path: Path
 ) -> None:
     _, pages = states

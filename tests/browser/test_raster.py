@@ -26,7 +26,7 @@ def bare(it: Opened) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_it_lies_where_the_documents_are_and_is_told(large, opened: Open, scheme: str) -> None:
+def test_the_raster_is_where_the_documents_are_and_is_reported(large, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     page = it.goto(large.url("?budget=1000"))
     expect(page.locator(".badge")).to_contain_text("the shade behind them is of all")
@@ -52,7 +52,7 @@ def test_it_lies_where_the_documents_are_and_is_told(large, opened: Open, scheme
     assert shade[far].mean() < 2, "and nowhere else"
 
 
-def test_it_goes_close_up_while_something_is_singled_out_and_in_a_small_map(large, site, opened: Open) -> None:
+def test_the_raster_is_hidden_close_up_during_highlights_and_on_small_maps(large, site, opened: Open) -> None:
     it = opened()
     page = it.goto(large.url("?budget=1000"))
     raster = page.locator("canvas.raster")

@@ -56,7 +56,7 @@ def inside(places: np.ndarray, corners: list[tuple[int, int]]) -> np.ndarray:
     return found
 
 
-def test_a_lasso_a_box_and_a_cluster_are_added_taken_off_and_intersected(site, opened: Open) -> None:
+def test_lasso_box_and_cluster_selections_are_united_subtracted_and_intersected(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#v=10,0,6"))
     view = it.view()
@@ -98,7 +98,7 @@ def test_a_lasso_a_box_and_a_cluster_are_added_taken_off_and_intersected(site, o
     assert abs(selected(it) - (two | region).sum()) <= 8
 
 
-def test_what_a_search_found_and_what_a_filter_lets_pass_are_selected_whole(site, opened: Open) -> None:
+def test_all_results_of_a_search_or_filter_are_selected(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#x.documents=cedar%20fjord&o=selection"))
     n = np.arange(20_000)
@@ -141,7 +141,7 @@ def test_on_a_phone_a_finger_draws_the_lasso(site, opened: Open) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_the_selection_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
+def test_the_selection_is_accessible(site, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     page = it.goto(site.url("#v=10,0,6&o=selection"))
     panel(page).get_by_role("button", name="All in view").press("Enter")
@@ -153,7 +153,7 @@ def test_the_selection_is_there_for_assistive_technology(site, opened: Open, sch
     assert faults(page, "[data-panel=selection]") == []
 
 
-def test_what_sets_a_selection_apart_is_told_with_counts(site, opened: Open) -> None:
+def test_distinctive_values_of_a_selection_are_shown_with_counts(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#v=10,0,6&i=0.3&o=selection"))
     panel(page).get_by_role("button", name="1 chosen cluster").click()

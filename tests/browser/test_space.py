@@ -1,4 +1,4 @@
-"""A map that is turned in space: its way there and back, what is pointed at, and what its link keeps."""
+"""A rotated 3-D map: transitions, hovering, and its link."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_shapes_are_drawn_on_the_flat_map(spatial, opened: Open) -> None:
 
 
 @pytest.mark.slow
-def test_the_document_that_is_pointed_at_is_the_one_that_lies_there(spatial, opened: Open, synthetic) -> None:
+def test_the_hovered_document_is_the_one_under_the_pointer(spatial, opened: Open, synthetic) -> None:
     it = opened()
     space = positions(spatial.data)
     for view in ({"turn": -70.0, "tilt": 62.0, "distance": 9.0}, {"turn": 40.0, "tilt": 35.0, "distance": 14.0}):
@@ -229,7 +229,7 @@ def test_bands_of_density_and_sizes_that_follow_it(spatial, opened: Open) -> Non
 
 
 @pytest.mark.slow
-def test_what_is_found_or_chosen_is_lit_in_space(spatial, opened: Open) -> None:
+def test_results_and_selections_are_highlighted_in_3d(spatial, opened: Open) -> None:
     it = opened()
     page = it.goto(spatial.url("#d=3&x.documents=amber%20orchard"))
     expect(page.locator("#overlay .hit").first).to_be_visible()
@@ -249,7 +249,7 @@ def test_what_is_found_or_chosen_is_lit_in_space(spatial, opened: Open) -> None:
 
 
 @pytest.mark.slow
-def test_the_map_turns_by_itself_only_when_it_may_and_stops_when_it_is_told(spatial, opened: Open) -> None:
+def test_the_map_rotates_automatically_only_if_enabled_and_stops_on_request(spatial, opened: Open) -> None:
     it = opened()
     page = it.goto(spatial.url("#d=3"))
     assert page.get_by_role("button", name="Stop turning by itself").count() == 0
@@ -279,7 +279,7 @@ def test_a_flat_map_has_nothing_of_it(site, opened: Open) -> None:
 
 
 @pytest.mark.slow
-def test_heights_that_are_missing_are_said(make_site, opened: Open) -> None:
+def test_missing_heights_are_reported(make_site, opened: Open) -> None:
     broken = make_site(3_000, heights=True)
     (path,) = broken.folder.glob("maps/*/viewer/cols/z/*.parquet")
     kept = path.read_bytes()
@@ -295,7 +295,7 @@ def test_heights_that_are_missing_are_said(make_site, opened: Open) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_in_space_is_out_of_reach_of_assistive_technology(spatial, opened: Open) -> None:
+def test_controls_of_the_3d_map_are_accessible(spatial, opened: Open) -> None:
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
         page = it.goto(spatial.url("#d=3&c=density_bands"))

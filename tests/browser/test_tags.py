@@ -1,4 +1,4 @@
-"""Tags and exports of a real map: what the page saves, the command line and DuckDB read."""
+"""Tags and exports of a real map: files saved by the page are read by the command line and DuckDB."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_selection_leaves_as_columns_a_query_a_picture_and_a_link(real: Real, 
     assert (pixels[10:46, 18:200].max(axis=2) > 150).sum() > 60
 
 
-def test_tags_are_there_for_assistive_technology(real: Real, opened: Open) -> None:
+def test_tags_are_accessible(real: Real, opened: Open) -> None:
     it = opened(scheme="light")
     page = it.goto(f"{real.url}#i=n&o=selection,tags,-list")
     panel(page).get_by_role("button", name="1 chosen cluster").press("Enter")
@@ -176,7 +176,7 @@ def test_tags_are_there_for_assistive_technology(real: Real, opened: Open) -> No
 
 
 @pytest.mark.slow
-def test_what_is_selected_on_the_page_is_read_in_python(real: Real, opened: Open) -> None:
+def test_a_selection_on_the_page_is_read_in_python(real: Real, opened: Open) -> None:
     import latentscale
 
     shown = latentscale.open(real.workspace).current

@@ -98,14 +98,14 @@ def test_a_stretch_of_time_filters_the_map_by_pointer_and_keys_and_is_in_the_lin
     assert legend(again.page) == (told & kinds).sum()
 
 
-def test_a_filter_that_ends_between_bars_is_told_as_it_is(site, opened: Open) -> None:
+def test_a_filter_that_ends_between_bars_is_shown_exactly(site, opened: Open) -> None:
     it = opened()
     it.goto(site.url("#o=time&f.@published=100..500"))
     told = ((N % 3650 >= 100) & (N % 3650 <= 500)).sum()
     assert said(it).startswith(f"1970-04-11 – 1971-05-16 {told:,} of all 20,000 documents")
 
 
-def test_clusters_are_told_apart_over_time_and_their_counts_saved(site, opened: Open) -> None:
+def test_clusters_over_time_are_distinguished_and_their_counts_saved(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#o=time&x.time=clusters"))
     it.settled()
@@ -132,7 +132,7 @@ def test_clusters_are_told_apart_over_time_and_their_counts_saved(site, opened: 
     expect(names.locator(".size")).to_have_text(f"{((found >= 0) & (found < 4)).sum():,}")
 
 
-def test_a_stretch_moves_by_itself_to_the_end_and_not_where_motion_is_reduced(site, opened: Open) -> None:
+def test_a_time_range_plays_to_the_end_unless_motion_is_reduced(site, opened: Open) -> None:
     it = opened()
     it.page.emulate_media(reduced_motion="no-preference")
     page = it.goto(site.url("#o=time&x.time=fast"), ready=False)
@@ -166,7 +166,7 @@ def test_a_stretch_moves_by_itself_to_the_end_and_not_where_motion_is_reduced(si
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
-def test_the_strip_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
+def test_the_timeline_is_accessible(site, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     it.page.set_viewport_size(PHONE if scheme == "light" else {"width": 1200, "height": 800})
     page = it.goto(site.url("#o=time,-list&x.time=shares&f.@published=100..500"))

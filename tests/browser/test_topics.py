@@ -32,7 +32,7 @@ def names(page: Page, selector: str = ".tree .row") -> list[str]:
     return page.locator(f"{selector} .name").all_text_contents()
 
 
-def test_the_tree_opens_and_lights_what_is_in_view(site, opened: Open) -> None:
+def test_the_tree_expands_and_highlights_topics_in_view(site, opened: Open) -> None:
     it = opened()
     it.page.set_viewport_size(LOW)
     page = it.goto(site.url())
@@ -66,7 +66,7 @@ def test_the_tree_opens_and_lights_what_is_in_view(site, opened: Open) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_the_tree_is_gone_through_by_keys_alone(site, opened: Open, scheme: str) -> None:
+def test_the_tree_is_usable_by_keyboard_alone(site, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     it.page.set_viewport_size(LOW)
     page = it.goto(site.url())

@@ -43,7 +43,7 @@ def test_markup_in_texts_labels_and_column_names_is_shown_and_not_run(hostile, o
     assert page.title() == "Synthetic map"
 
 
-def test_a_missing_manifest_is_told_in_words(hostile, opened: Open, tmp_path: Path) -> None:
+def test_a_missing_manifest_is_explained(hostile, opened: Open, tmp_path: Path) -> None:
     it = opened(errors=True)
     moved = hostile.folder / "viewer/manifest.json"
     kept = moved.read_bytes()
@@ -66,7 +66,7 @@ def test_a_missing_manifest_is_told_in_words(hostile, opened: Open, tmp_path: Pa
         moved.write_bytes(kept)
 
 
-def test_a_viewer_folder_without_the_map_beside_it_is_told_in_words(hostile, opened: Open) -> None:
+def test_a_viewer_folder_without_its_map_is_explained(hostile, opened: Open) -> None:
     it = opened(errors=True)
     maps = hostile.folder / "maps"
     maps.rename(hostile.folder / "elsewhere")
@@ -82,7 +82,7 @@ def test_a_viewer_folder_without_the_map_beside_it_is_told_in_words(hostile, ope
     expect(page.locator(".badge")).to_contain_text("documents drawn")
 
 
-def test_a_missing_tile_is_told_and_the_rest_is_drawn(hostile, opened: Open) -> None:
+def test_a_missing_tile_is_reported_and_the_rest_is_drawn(hostile, opened: Open) -> None:
     it = opened(errors=True)
     tile = hostile.folder / "maps/map-00000001/viewer/tiles/0-0-0.parquet"
     kept = tile.read_bytes()
@@ -95,7 +95,7 @@ def test_a_missing_tile_is_told_and_the_rest_is_drawn(hostile, opened: Open) -> 
         tile.write_bytes(kept)
 
 
-def test_documents_that_cannot_be_read_are_told_and_asked_for_again(hostile, opened: Open) -> None:
+def test_unreadable_documents_are_reported_and_requested_again(hostile, opened: Open) -> None:
     it = opened(errors=True)
     it.page.route("**/rows/*.parquet", lambda route: route.fulfill(status=404, body=""))
     page = it.goto(hostile.url("#p=5&o=documents"), ready=False)
@@ -111,7 +111,7 @@ def test_documents_that_cannot_be_read_are_told_and_asked_for_again(hostile, ope
     expect(alert).to_have_count(0)
 
 
-def test_opened_as_a_file_it_says_how_to_serve_it(hostile, opened: Open, tmp_path: Path) -> None:
+def test_a_page_opened_as_a_file_says_how_to_serve_it(hostile, opened: Open, tmp_path: Path) -> None:
     shutil.copytree(hostile.folder / "viewer", tmp_path / "viewer")
     it = opened(errors=True)
     page = it.goto((tmp_path / "viewer/index.html").as_uri(), ready=False)
@@ -122,7 +122,7 @@ def test_opened_as_a_file_it_says_how_to_serve_it(hostile, opened: Open, tmp_pat
     assert page.evaluate("getComputedStyle(document.body).margin") == "0px", "the style is read from a file too"
 
 
-def test_a_browser_without_webgl_is_told_what_is_missing(hostile, browser: Browser) -> None:
+def test_a_browser_without_webgl_shows_what_is_missing(hostile, browser: Browser) -> None:
     with browser.new_context() as context:
         page = context.new_page()
         page.add_init_script(
@@ -133,7 +133,7 @@ def test_a_browser_without_webgl_is_told_what_is_missing(hostile, browser: Brows
         expect(page.get_by_role("alert")).to_contain_text("WebGL 2")
 
 
-def test_an_unknown_document_in_the_address_is_told(hostile, opened: Open) -> None:
+def test_an_unknown_document_in_the_url_is_reported(hostile, opened: Open) -> None:
     it = opened()
     page = it.goto(hostile.url("#p=6"))
     expect(page.get_by_role("alert")).to_contain_text("No document of this map has the row id 6")

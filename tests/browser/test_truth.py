@@ -1,4 +1,4 @@
-"""What the page says of itself is so: counts, what is missing and why, themes, addresses."""
+"""Statements of the page are correct: counts, missing files with reasons, themes, URLs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_badge_counts_the_documents_in_view(site, opened: Open) -> None:
             assert badge(page).endswith("all that are in view")
 
 
-def test_in_the_void_the_page_says_so_and_leads_back(site, opened: Open) -> None:
+def test_an_empty_view_is_reported_and_leads_back(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#v=0,0,2"))
     assert in_view(site.data, it.view()) == 0
@@ -108,7 +108,7 @@ def shot(page: Page) -> Image.Image:
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 
-def test_panels_that_an_address_opens_wait_until_it_is_known_of_what_map(site, opened: Open) -> None:
+def test_panels_opened_by_a_url_wait_for_the_manifest(site, opened: Open) -> None:
     it = opened()
     held: list[Route] = []
     it.page.route("**/manifest.json", lambda route: held.append(route))
@@ -233,7 +233,7 @@ def test_before_the_script_runs_the_page_has_its_theme_and_blames_nobody(site, o
         it.ready()
 
 
-def test_a_script_that_does_not_arrive_is_told(site, opened: Open) -> None:
+def test_a_script_that_fails_to_load_is_reported(site, opened: Open) -> None:
     it = opened(errors=True)
     it.page.route(re.compile(r"/assets/index\..*js"), lambda route: route.abort())
     it.page.goto(site.url())
@@ -241,7 +241,7 @@ def test_a_script_that_does_not_arrive_is_told(site, opened: Open) -> None:
     expect(it.page.get_by_text("opened as a file")).to_be_hidden()
 
 
-def test_back_and_forward_go_through_what_was_chosen(site, opened: Open) -> None:
+def test_back_and_forward_step_through_choices(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
     it.settled()
@@ -273,7 +273,7 @@ def test_back_and_forward_go_through_what_was_chosen(site, opened: Open) -> None
     expect(region).to_have_attribute("aria-selected", "true")
 
 
-def test_an_address_names_columns_and_one_that_the_map_lacks_is_told(site, opened: Open) -> None:
+def test_a_url_names_columns_and_missing_ones_are_reported(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#c=@no%20such"))
     expect(page.get_by_role("alert")).to_contain_text("This map has no column no such to colour by.")
@@ -283,7 +283,7 @@ def test_an_address_names_columns_and_one_that_the_map_lacks_is_told(site, opene
     assert re.search(r"c=%40__proto__&k=%40proto%20\d", it.address())
 
 
-def test_all_that_an_address_asks_for_in_vain_is_told_and_let_go(site, opened: Open) -> None:
+def test_invalid_parts_of_a_url_are_reported_and_ignored(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#c=@no%20such&f.@nowhere=1..2&w=@nothing"))
     alert = page.get_by_role("alert")
@@ -328,7 +328,7 @@ def test_on_a_phone_the_list_makes_room_for_the_cluster_that_is_chosen(site, ope
     assert it.box(".framed")["y"] > 350
 
 
-def test_a_lost_context_is_made_anew(site, opened: Open) -> None:
+def test_a_lost_graphics_context_is_recreated(site, opened: Open) -> None:
     it = opened(errors=True)
     page = it.goto(site.url("#v=10,0,4&i=0.0"))
     before = it.picture()

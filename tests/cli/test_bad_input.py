@@ -1,4 +1,4 @@
-"""Each bad input: exit code 2, at most six lines that say what, where and what next, and nothing left behind."""
+"""Invalid input: exit code 2, at most six lines with problem, place and hint, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_lines_that_are_not_json(latentscale: Latentscale, tmp_path: Path) -> No
     expect(latentscale("run", path, "--text", "body", "--out", out), out, "lines.jsonl:11", "not_json")
 
 
-def test_what_a_failed_attempt_rejected_is_no_reject_of_the_next(latentscale: Latentscale, tmp_path: Path) -> None:
+def test_rejects_of_a_failed_attempt_are_not_those_of_the_next(latentscale: Latentscale, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "latin.csv", good=20, bad=["grün,größer als früher".encode("cp1252")] * 20)
     out = tmp_path / "out"
     assert latentscale("ingest", path, "--text", "body", "--out", out).code == 2
@@ -143,7 +143,7 @@ def test_a_wrong_name_in_a_setting_is_found_before_the_corpus_is_read(
     assert not out.exists()
 
 
-def test_a_list_of_texts_is_not_taken_for_files(tmp_path: Path) -> None:
+def test_a_list_of_texts_is_not_read_as_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a cat sat on the mat")
     with pytest.raises(RequestError, match="1 of these 2 strings name files"):
         ls.run([str(tmp_path / "a.txt"), "a dog did not"], out=tmp_path / "out")
@@ -162,7 +162,7 @@ def test_few_bad_rows_are_rejected_and_the_run_continues(latentscale: Latentscal
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.jsonl", "empty.parquet", "blank.csv"])
-def test_no_rows_or_nothing_but_blank_text(latentscale: Latentscale, tmp_path: Path, name: str) -> None:
+def test_a_corpus_without_rows_or_with_only_blank_texts(latentscale: Latentscale, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "blank.csv":
         path.write_text("body,n\n" + " ,1\n" * 30)
@@ -215,7 +215,7 @@ def test_an_output_that_cannot_be_written(latentscale: Latentscale, tmp_path: Pa
     assert "where a folder is needed" in ended.err
 
 
-def test_a_place_where_nothing_can_ever_be_is_no_reason_to_try_again(
+def test_an_impossible_workspace_path_is_not_retried(
     latentscale: Latentscale, tmp_path: Path, small_corpus: Path
 ) -> None:
     for out, said in ((tmp_path / ("n" * 300), "longer than its disk allows"), ("https://localhost:1/x", "over HTTP")):
@@ -224,7 +224,7 @@ def test_a_place_where_nothing_can_ever_be_is_no_reason_to_try_again(
         assert said in ended.err
 
 
-def test_a_job_file_beside_others_and_in_another_encoding(latentscale: Latentscale, tmp_path: Path) -> None:
+def test_a_job_file_among_others_or_in_another_encoding(latentscale: Latentscale, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_bytes("out: maps\n".encode("utf-16"))
     ended = latentscale("run", job)
@@ -235,7 +235,7 @@ def test_a_job_file_beside_others_and_in_another_encoding(latentscale: Latentsca
     assert "read as a job file where it is the only argument" in ended.err
 
 
-def test_a_group_is_no_setting_of_its_own(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
+def test_a_group_of_settings_is_not_a_setting(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
     for given in ("corpus=3", "storage=x", "cluster=kmeans"):
         ended = latentscale("run", small_corpus, "--out", tmp_path / "out", "--set", given)
         assert ended.code == 2
@@ -266,7 +266,7 @@ def test_a_name_that_would_leave_the_workspace(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_a_command_on_what_is_no_workspace(latentscale: Latentscale, tmp_path: Path) -> None:
+def test_a_command_on_another_folder_than_a_workspace(latentscale: Latentscale, tmp_path: Path) -> None:
     for command in ("status", "list", "verify", "embed", "publish", "view"):
         ended = latentscale(command, tmp_path / "nowhere")
         assert ended.code == 2, (command, ended.err)
@@ -283,7 +283,7 @@ def test_wrong_options_are_exit_code_2(latentscale: Latentscale) -> None:
     assert "--memory 8GB" in ended.err
 
 
-def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(
+def test_a_full_disk_is_exit_code_4_and_the_same_command_resumes(
     latentscale: Latentscale, tmp_path: Path, small_corpus: Path
 ) -> None:
     # A limit on the size of files simulates a full disk: the system call that writes fails in the same place.

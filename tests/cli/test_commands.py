@@ -1,4 +1,4 @@
-"""The commands around a map: what they print and write."""
+"""The commands on a map: their output and files."""
 
 from __future__ import annotations
 
@@ -147,7 +147,9 @@ def test_plan_writes_nothing_and_estimates_every_stage(
     assert sorted(tmp_path.iterdir()) == [lines, quoted]
 
 
-def test_a_sweep_makes_maps_and_publishes_none(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
+def test_a_sweep_makes_maps_without_publishing_them(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path
+) -> None:
     out, sheet = tmp_path / "map", tmp_path / "sweep.html"
     command = ["run", small_corpus, "--out", out, "--limit", 300, "--set", "project.n_epochs=20", "--progress", "quiet"]
     for wrong, says in (
@@ -195,7 +197,7 @@ def test_status_list_show_and_diff(latentscale: Latentscale, made: Path) -> None
     ls.open(made).map(cluster={"min_cluster_size": 12})
 
 
-def test_search_finds_what_is_alike(latentscale: Latentscale, made: Path) -> None:
+def test_search_finds_similar_documents(latentscale: Latentscale, made: Path) -> None:
     hits = [
         json.loads(line)
         for line in latentscale("search", made, "a board game of chess", "-k", 3, "--json").out.splitlines()
@@ -260,7 +262,7 @@ def test_a_text_never_commands_the_terminal(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "row_id  text\n     7  a�[2Jb c�1m\n"
 
 
-def test_clusters_lists_what_the_map_is_about(latentscale: Latentscale, made: Path) -> None:
+def test_clusters_lists_the_topics_of_the_map(latentscale: Latentscale, made: Path) -> None:
     labels = ls.open(made).the_map().labels()
     finest = labels.filter(pl.col("layer") == 0)
     listed = json.loads(latentscale("clusters", made, "--layer", 0, "--format", "json").out)
@@ -337,9 +339,7 @@ def test_points_are_exported(
     assert latentscale("export", made, tmp_path / "points.ods").code == 2
 
 
-def test_what_is_exported_is_what_the_name_or_the_option_says(
-    latentscale: Latentscale, made: Path, tmp_path: Path
-) -> None:
+def test_the_file_name_or_option_decides_what_is_exported(latentscale: Latentscale, made: Path, tmp_path: Path) -> None:
     chosen = ls.open(made).the_map()
     labels, points = chosen.labels(), chosen.points().collect()
     ended = latentscale("export", made, tmp_path / "labels.csv")
@@ -470,7 +470,7 @@ def test_a_job_runs_from_any_folder(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_doctor_and_models_say_what_is_here(latentscale: Latentscale) -> None:
+def test_doctor_and_models_list_what_is_installed(latentscale: Latentscale) -> None:
     ended = latentscale("doctor")
     assert ended.code == 0
     for words in ("processors", "memory", "neighbors", "cpu"):
@@ -523,7 +523,7 @@ def test_the_server_gives_ranges_and_only_the_page(server: PageServer, made: Pat
         assert get(server, path)[0] == 404, path
 
 
-def test_the_server_compresses_texts_where_that_is_taken_and_nothing_else(server: PageServer, made: Path) -> None:
+def test_the_server_compresses_only_texts_and_only_if_accepted(server: PageServer, made: Path) -> None:
     manifest = (made / "viewer" / "manifest.json").read_bytes()
     # Other tests may have made further maps.
     labels = max(made.glob("maps/*/viewer/labels.json"), key=lambda path: path.stat().st_size)
@@ -549,7 +549,7 @@ def test_a_workspace_without_a_page_is_not_served(tmp_path: Path) -> None:
         PageServer(Store(str(tmp_path)), port=0)
 
 
-def test_what_a_list_says_of_an_update_is_what_left_the_corpus(latentscale: Latentscale, tmp_path: Path) -> None:
+def test_list_shows_documents_removed_by_an_update(latentscale: Latentscale, tmp_path: Path) -> None:
     texts = pl.DataFrame({"text": [f"{one} {number}" for number in range(15) for one in ("chess", "a river")]})
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -591,7 +591,7 @@ def post(server: PageServer, body: bytes, path: str = "/selection", **headers: s
     return status
 
 
-def test_a_selection_is_taken_from_the_page_of_this_server_alone(made: Path) -> None:
+def test_a_selection_is_accepted_only_from_the_servers_own_page(made: Path) -> None:
     selection = PageSelection()
     with PageServer(Store(str(made)), port=0, selection=selection) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -636,7 +636,7 @@ def test_a_selection_is_taken_from_the_page_of_this_server_alone(made: Path) -> 
         thread.join()
 
 
-def test_a_server_that_was_not_asked_takes_nothing(server: PageServer) -> None:
+def test_a_server_without_the_option_accepts_no_selection(server: PageServer) -> None:
     own = f"http://127.0.0.1:{server.server_address[1]}"
     assert server.address == f"{own}/viewer/index.html"
     assert post(server, b"{}", Origin=own, X_LatentScale_Token="", Content_Type="application/json") == 404
@@ -658,7 +658,7 @@ def test_sample_shows_documents_of_a_cluster_with_their_texts(latentscale: Laten
     assert latentscale("sample", made, "--where", "installed_size > 10").code == 0
 
 
-def test_quality_prints_what_was_measured(latentscale: Latentscale, made: Path) -> None:
+def test_quality_prints_the_measured_figures(latentscale: Latentscale, made: Path) -> None:
     facts = json.loads(latentscale("quality", made, "--json").out)
     assert facts == ls.open(made).the_map().quality
     ended = latentscale("quality", made)
@@ -667,7 +667,7 @@ def test_quality_prints_what_was_measured(latentscale: Latentscale, made: Path) 
         assert words in ended.out
 
 
-def test_a_run_records_what_was_typed_without_signatures(
+def test_a_run_records_its_command_without_signatures(
     latentscale: Latentscale, tmp_path: Path, small_corpus: Path
 ) -> None:
     out = tmp_path / "map"

@@ -1,4 +1,4 @@
-"""Duplicates of a map: what they are, after an update too, and a run without them."""
+"""Duplicates of a map, also after an update, and a run without them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def test_two_commands_make_a_map_without_the_copies(
     assert "of one text each" in ended.err
 
 
-def test_one_file_is_not_written_for_two_things(made: Path, latentscale: Callable[..., Ended], tmp_path: Path) -> None:
+def test_one_file_cannot_be_the_target_of_two_outputs(
+    made: Path, latentscale: Callable[..., Ended], tmp_path: Path
+) -> None:
     file = tmp_path / "d.csv"
     ended = latentscale("duplicates", made / "map", "--out", file, "--drop", tmp_path / "x" / ".." / "d.csv")
     assert ended.code == 2

@@ -170,7 +170,7 @@ def test_a_text_that_the_service_refuses_is_a_reject_with_its_reason(
     once(server, [text for text in texts_of(corpus) if text != bad])
 
 
-def test_a_shard_without_an_answer_is_given_up_with_its_rows_and_the_others_finish(
+def test_a_shard_without_an_answer_is_quarantined_and_the_others_finish(
     latentscale: Latentscale, tmp_path: Path, corpus: Path, server: EmbeddingServer
 ) -> None:
     bad, others, served = texts_of(corpus)[70], itertools.count(1), threading.Event()
@@ -198,7 +198,7 @@ def test_a_shard_without_an_answer_is_given_up_with_its_rows_and_the_others_fini
     once(server, texts_of(corpus))
 
 
-def test_a_prompt_that_yaml_takes_for_something_else_is_told_how_to_be_written(
+def test_a_prompt_that_yaml_misreads_is_refused_with_its_correct_form(
     latentscale: Latentscale, tmp_path: Path, corpus: Path, server: EmbeddingServer
 ) -> None:
     ended = latentscale("run", corpus, "--out", tmp_path / "map", *options(server, query_prompt="query: "))

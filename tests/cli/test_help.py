@@ -22,7 +22,7 @@ def test_help_imports_nothing_heavy() -> None:
         assert command in ended.stdout
 
 
-def test_commands_that_only_look_import_nothing_that_computes_draws_or_connects(tmp_path: Path) -> None:
+def test_read_only_commands_import_no_heavy_packages(tmp_path: Path) -> None:
     ls.Workspace(tmp_path / "w").ingest(["one text", "another text"])
     script = (
         "import sys\nfrom latentscale.cli.main import main\n"

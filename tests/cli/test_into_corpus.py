@@ -55,7 +55,9 @@ def test_every_command_that_writes_a_file_refuses_to_write_it_into_the_corpus(
     assert len(pl.read_parquet(made / "a.parquet")) == 60
 
 
-def test_what_is_written_there_and_no_document_is_not_refused(made: Path, latentscale: Callable[..., Ended]) -> None:
+def test_outputs_in_the_corpus_folder_that_are_no_documents_are_allowed(
+    made: Path, latentscale: Callable[..., Ended]
+) -> None:
     first, second = (one.id for one in ls.open(made / "maps").maps[:2])
     assert latentscale("export", made / "maps", made / "_exports" / "out.csv").code == 0
     assert latentscale("export", made / "maps", made / "maps" / "out.csv").code == 0
@@ -102,7 +104,7 @@ def test_a_file_is_a_document_where_a_listing_has_it(
         (tmp_path / name).unlink()
 
 
-def test_a_corpus_elsewhere_and_one_in_a_bucket_refuse_nothing(tmp_path: Path) -> None:
+def test_outputs_are_allowed_next_to_a_corpus_elsewhere_or_in_a_bucket(tmp_path: Path) -> None:
     for source in ("demo", "s3://bucket/x", str(tmp_path / "nowhere"), str(tmp_path / "nowhere" / "*.csv")):
         assert reading_source(tmp_path / "x.csv", [source], "auto", follow_links=None) is None
 
@@ -147,7 +149,7 @@ def test_a_minus_is_no_file_for_any_command_that_writes_one(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_redirected_into_the_corpus_is_refused_too(made: Path, tmp_path: Path) -> None:
+def test_output_redirected_into_the_corpus_is_refused(made: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     shutil.copy(made / "a.parquet", corpus)
@@ -177,7 +179,7 @@ def test_what_is_redirected_into_the_corpus_is_refused_too(made: Path, tmp_path:
     assert "HEAD.json" in (tmp_path / "log.txt").read_text() + (tmp_path / "said").read_text()
 
 
-def test_what_a_link_of_the_corpus_leads_to_is_a_document(tmp_path: Path) -> None:
+def test_the_target_of_a_link_in_the_corpus_is_a_document(tmp_path: Path) -> None:
     for folder in ("corpus/in", "other/sub"):
         (tmp_path / folder).mkdir(parents=True)
     corpus, other = tmp_path / "corpus", tmp_path / "other"

@@ -1,4 +1,4 @@
-"""The command line stands on the SDK alone, and what looks at a workspace stands below the SDK."""
+"""The command line calls only the SDK, and modules that inspect a workspace are below the SDK."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_commands_do_import_the_sdk() -> None:
 
 
 @pytest.mark.parametrize("path", modules("explore", "upkeep", "storage"), ids=lambda path: path.stem)
-def test_what_looks_at_a_workspace_is_given_a_store_and_records(path: Path) -> None:
+def test_modules_that_inspect_a_workspace_get_a_store_and_records(path: Path) -> None:
     above = ("latentscale.workspace", "latentscale.map", "latentscale.api", "latentscale.cli", "latentscale.pipeline")
     assert [name for name in imported(path) if name.startswith(above)] == []
 

@@ -53,7 +53,7 @@ def test_a_run_without_any_stream_makes_its_map(made: Path, tmp_path: Path) -> N
     assert opened.verify().faults == []
 
 
-def test_a_reader_that_went_away_ends_nothing(made: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_the_run(made: Path, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
@@ -77,7 +77,7 @@ def test_a_result_that_does_not_fit_on_the_disk_is_a_failure(made: Path) -> None
     assert b"the disk is full" in done.stderr
 
 
-def test_what_the_encoding_cannot_show_is_escaped(made: Path) -> None:
+def test_unencodable_output_is_escaped(made: Path) -> None:
     for encoding, form in (("ascii", ["--json"]), ("cp1252", [])):
         environment = {**os.environ, "PYTHONIOENCODING": encoding}
         found = run(made, "search", "out", "whale reef", "-k", "1", *form, env=environment)

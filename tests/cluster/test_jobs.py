@@ -57,7 +57,7 @@ def refused(cluster: Any, corpus: Path, out: Path, *words: str, environment: dic
     return done.stderr
 
 
-def test_what_the_cluster_can_never_give_is_refused_before_any_work(cluster: Any, corpus: Path, tmp_path: Path) -> None:
+def test_resources_beyond_the_cluster_are_refused_before_any_work(cluster: Any, corpus: Path, tmp_path: Path) -> None:
     at = ["--address", cluster.head.address]
     out = tmp_path / "map"
     said = refused(cluster, corpus, out, *at, "--set", "engine.resources.embed.gpus=1")
@@ -101,7 +101,7 @@ client.report_cluster_config(ClusterConfig().SerializeToString())
 
 
 @pytest.mark.parametrize("what", ["wrong", "no file", "none"])
-def test_a_wrong_or_missing_token_is_said(cluster: Any, corpus: Path, tmp_path: Path, what: str) -> None:
+def test_a_wrong_or_missing_token_is_reported(cluster: Any, corpus: Path, tmp_path: Path, what: str) -> None:
     wrong = tmp_path / "token"
     if what == "wrong":
         wrong.write_text("f" * 40)
@@ -112,7 +112,7 @@ def test_a_wrong_or_missing_token_is_said(cluster: Any, corpus: Path, tmp_path: 
     assert cluster.token.read_text() not in said
 
 
-def test_a_wrong_token_of_a_ray_client_is_said(cluster: Any, corpus: Path, tmp_path: Path) -> None:
+def test_a_wrong_token_of_a_ray_client_is_reported(cluster: Any, corpus: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "token"
     wrong.write_text("f" * 40)
     environment = cluster.with_token(wrong)
@@ -120,7 +120,7 @@ def test_a_wrong_token_of_a_ray_client_is_said(cluster: Any, corpus: Path, tmp_p
     assert "RAY_AUTH_TOKEN_PATH" in said
 
 
-def test_another_version_of_ray_is_said(cluster: Any, corpus: Path, tmp_path: Path) -> None:
+def test_another_version_of_ray_is_reported(cluster: Any, corpus: Path, tmp_path: Path) -> None:
     # The head tells its version in one record: with another one there it is, for whoever asks, another Ray.
     code = """
 import json, sys
@@ -145,6 +145,6 @@ client.internal_kv_put(b"CLUSTER_METADATA", json.dumps(known).encode(), True, b"
     assert "ray[data,default]==2.41.0" in said
 
 
-def test_a_port_that_is_no_ray_is_said(cluster: Any, corpus: Path, tmp_path: Path) -> None:
+def test_a_port_without_ray_is_reported(cluster: Any, corpus: Path, tmp_path: Path) -> None:
     said = refused(cluster, corpus, tmp_path / "map", "--address", cluster.head.dashboard.removeprefix("http://"))
     assert "no Ray cluster answers at" in said

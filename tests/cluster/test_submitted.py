@@ -114,9 +114,7 @@ def test_the_lines_for_buckets_and_for_every_night(cluster: Any, bucket: Any, co
     assert bucket.secret not in said
 
 
-def test_the_line_for_gpus_is_refused_where_there_is_none(
-    cluster: Any, ray_nodes: ModuleType, bucket: Any, corpus: Path
-) -> None:
+def test_a_gpu_request_is_refused_without_gpus(cluster: Any, ray_nodes: ModuleType, bucket: Any, corpus: Path) -> None:
     frame = pl.read_parquet(corpus / "part-00.parquet").rename({"package": "url"})
     data = io.BytesIO()
     frame.write_parquet(data)
@@ -136,7 +134,7 @@ def test_the_line_for_gpus_is_refused_where_there_is_none(
     assert bucket.keys("example-maps", "news-gpu") == []
 
 
-def test_a_job_that_is_stopped_goes_on_when_it_is_submitted_under_a_new_id(
+def test_a_stopped_job_resumes_under_a_new_submission_id(
     cluster: Any, ray_nodes: ModuleType, corpus: Path, local: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "map"

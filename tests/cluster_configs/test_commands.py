@@ -94,7 +94,7 @@ def test_the_commands_without_ray_exist_with_their_options() -> None:
     assert parse_job({**job, "out": "s3://example-maps/news"}, where="job.yaml").corpus.id == "url"
 
 
-def test_what_must_be_edited_for_a_map_without_ray_is_in_few_places() -> None:
+def test_settings_to_edit_for_a_map_without_ray_are_in_few_places() -> None:
     images = [path.name for path in PLAIN.iterdir() if "registry.example.com" in path.read_text()]
     buckets = {path.name for path in PLAIN.iterdir() if "s3://" in path.read_text()}
     assert images == ["kustomization.yaml"]

@@ -107,7 +107,7 @@ def test_all_images_take_one_base_with_the_named_python() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_what_an_image_copies_is_there_and_is_sent_to_the_build(path: Path) -> None:
+def test_files_copied_into_an_image_exist_and_are_in_the_build_context(path: Path) -> None:
     ignored = (ROOT / ".dockerignore").read_text().split()
     let_in = [line.removeprefix("!").rstrip("*") for line in ignored if line.startswith("!")]
     sources = [
@@ -134,7 +134,7 @@ def test_the_locks_have_versions_checksums_and_no_address(path: Path) -> None:
     assert len(re.findall(r"^\S[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)) == len(packages)
 
 
-def test_no_secret_and_no_build_output_is_sent_to_the_build() -> None:
+def test_no_secret_and_no_build_output_is_in_the_build_context() -> None:
     lines = (ROOT / ".dockerignore").read_text().split("\n")
     assert "*" in lines
     assert not any(line.startswith("!.") for line in lines)

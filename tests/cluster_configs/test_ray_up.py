@@ -61,7 +61,7 @@ def problems(config: dict[str, Any]) -> Iterator[str]:
         yield "not the autoscaler v2"
 
 
-def test_it_holds_to_the_rules() -> None:
+def test_the_cluster_config_follows_the_rules() -> None:
     assert list(problems(cluster())) == []
 
 

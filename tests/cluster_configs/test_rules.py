@@ -349,7 +349,7 @@ def test_every_rule_has_a_change_that_it_sees() -> None:
     assert {rule for _, rule, _ in CHANGES} == set(rules.RULES)
 
 
-def test_the_pods_of_all_files_are_looked_at() -> None:
+def test_the_pods_of_all_files_are_checked() -> None:
     found = [pod.where for manifest in manifests() for pod in pods(manifest)]
     assert len(found) == 1 + 4 + 5 + 3 + 3  # CronJob, RayCluster, RayJob, nightly RayJob, RayCronJob
 

@@ -35,7 +35,7 @@ def test_every_yaml_file_can_be_read_safely() -> None:
         assert "!!" not in text, path
 
 
-def test_the_files_that_were_asked_for_are_there() -> None:
+def test_the_expected_files_exist() -> None:
     kinds = {one.kind for one in manifests()}
     assert {
         *KUBERAY_KINDS,

@@ -107,7 +107,7 @@ def test_a_pod_that_starts_again_waits_for_the_rayjob_of_the_first(api: ApiServe
     assert len(api.jobs) == 1
 
 
-def test_a_night_does_not_start_beside_another_rayjob(api: ApiServer) -> None:
+def test_a_nightly_run_does_not_start_during_another_rayjob(api: ApiServer) -> None:
     template = next(one for one in manifests() if one.file == TEMPLATE.name)
     labels = template.value["metadata"]["labels"]
     api.jobs["left-over"] = {"metadata": {"name": "left-over", "labels": labels}, "status": state("Running", "RUNNING")}
@@ -156,7 +156,7 @@ def test_an_address_where_nobody_listens_ends_the_same_way(api: ApiServer) -> No
         (422, "x"),
     ],
 )
-def test_what_the_api_refuses_is_said_and_not_tried_again(api: ApiServer, status: int, message: str) -> None:
+def test_requests_refused_by_the_api_are_reported_and_not_retried(api: ApiServer, status: int, message: str) -> None:
     api.refusal = (status, message)
     done = night(api)
     assert done.returncode == 2
@@ -202,7 +202,7 @@ def test_without_a_name_it_does_not_start(api: ApiServer) -> None:
     assert api.requests == []
 
 
-def test_it_asks_for_nothing_that_the_role_does_not_allow(api: ApiServer) -> None:
+def test_the_script_requests_only_what_the_role_allows(api: ApiServer) -> None:
     api.states = [*RUNNING, DONE]
     night(api)
     asked = {(method, path == COLLECTION) for method, path, _ in api.requests}

@@ -1,4 +1,4 @@
-"""The first contact with a Ray cluster: what cannot be reached or given is refused, before Ray is started."""
+"""Connecting to a Ray cluster: unreachable clusters and impossible requests are refused before Ray starts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> No
 
 
 @pytest.mark.slow
-def test_a_port_that_says_nothing_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_port_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert contact.CONTACT_SECONDS < IN_TIME
     monkeypatch.setattr(contact, "CONTACT_SECONDS", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -64,7 +64,7 @@ def test_a_dashboard_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("stage", "asked"), [("embed", {"gpus": 1}), ("label", {"custom": {"spot": 1}})])
 @pytest.mark.parametrize("name", ["local", "ray"])
-def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dict[str, object], name: str) -> None:
+def test_impossible_resources_are_refused_at_once(stage: str, asked: dict[str, object], name: str) -> None:
     config = EngineConfig.model_validate({"name": name, "resources": {stage: asked}})
     with pytest.raises(ResourceError, match=f"stage {stage} asks for") as caught:
         check_engine(config)
@@ -72,7 +72,7 @@ def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dic
     assert caught.value.hint
 
 
-def test_a_cluster_of_its_own_that_starts_too_late_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_cluster_that_starts_too_late_is_an_environment_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(**options: object) -> None:
         # As ray/_private/node.py does after half a minute.
         raise Exception("The current node timed out during startup. This could happen because some of …")

@@ -1,4 +1,4 @@
-"""The local engine: its processes, their deaths, and what runs without them."""
+"""The local engine: worker processes, their deaths, and tasks without processes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def run(tmp_path: Path, memory: None) -> Iterator[Any]:
     assert not workers(), "an engine that is closed leaves no process"
 
 
-def test_shards_run_in_as_many_processes_as_there_are_workers(run: Any, tmp_path: Path) -> None:
+def test_shards_run_in_one_process_per_worker(run: Any, tmp_path: Path) -> None:
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()
@@ -127,7 +127,7 @@ def test_a_shard_that_kills_its_worker_is_quarantined_and_no_innocent_one(run: A
         (OwnError("CUDA"), WorkerError, "OwnError: CUDA"),
     ],
 )
-def test_an_error_of_a_worker_ends_the_run_as_what_it_was(run: Any, error: Exception, kind: Any, text: str) -> None:
+def test_an_error_of_a_worker_ends_the_run_with_its_type(run: Any, error: Exception, kind: Any, text: str) -> None:
     with pytest.raises(kind, match=text) as caught:
         run(partial(Failing, error), 6)
     assert type(caught.value) is kind
@@ -165,7 +165,7 @@ def test_who_stops_asking_stops_the_workers(tmp_path: Path, memory: None) -> Non
     assert not workers()
 
 
-def test_a_stage_is_told_what_this_machine_has(tmp_path: Path) -> None:
+def test_a_stage_receives_the_resources_of_the_machine(tmp_path: Path) -> None:
     notices: list[str] = []
     engine = LocalEngine(EngineConfig(), on_notice=notices.append)
     reported: list[tuple[int, int]] = []

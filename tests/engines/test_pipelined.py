@@ -1,4 +1,4 @@
-"""Tasks of one worker side by side: what is stopped is not computed any more."""
+"""Pipelined tasks of one worker: nothing is computed after a stop."""
 
 from __future__ import annotations
 

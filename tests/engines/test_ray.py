@@ -181,7 +181,7 @@ def context(folder: Path) -> StageContext:
     return StageContext(store=Store(str(folder)), run="run")
 
 
-def test_a_global_stage_knows_where_it_runs_and_says_how_far_it_is(tmp_path: Path, cluster: None) -> None:
+def test_a_global_stage_knows_its_node_and_reports_progress(tmp_path: Path, cluster: None) -> None:
     notices: list[str] = []
     engine = RayEngine(EngineConfig(name="ray"), on_notice=notices.append)
     heard: list[tuple[int, int]] = []
@@ -220,7 +220,7 @@ def test_a_global_stage_whose_worker_always_dies_ends_the_run(tmp_path: Path, cl
         (CorpusError("a row", hint="Look."), CorpusError, "next: Look."),
     ],
 )
-def test_an_error_of_a_global_stage_is_raised_as_what_it_was(
+def test_an_error_of_a_global_stage_keeps_its_type(
     tmp_path: Path, cluster: None, error: Exception, kind: type[Exception], text: str
 ) -> None:
     engine = RayEngine(EngineConfig(name="ray"), on_notice=lambda _: None)
@@ -231,7 +231,7 @@ def test_an_error_of_a_global_stage_is_raised_as_what_it_was(
         assert "in fail" in str(caught.value.__cause__), "the traceback of the worker"
 
 
-def test_resources_that_others_hold_are_waited_for_and_then_the_run_ends(tmp_path: Path, cluster: None) -> None:
+def test_a_run_waits_for_occupied_resources_and_then_fails(tmp_path: Path, cluster: None) -> None:
     import ray
 
     @ray.remote(num_cpus=1)
@@ -313,7 +313,7 @@ def test_named_variables_reach_the_workers_and_no_file_of_ray(
         check_engine(config)
 
 
-def test_the_cluster_of_ray_init_is_taken_by_any_of_its_names_and_no_other(cluster: None) -> None:
+def test_the_cluster_of_ray_init_is_used_by_any_of_its_addresses(cluster: None) -> None:
     import ray
 
     here = ray.get_runtime_context().gcs_address
@@ -356,7 +356,7 @@ def test_each_stage_sees_its_own_environment_over_that_of_the_run(tmp_path: Path
     assert list(made) == ["vllm"]
 
 
-def test_a_place_is_measured_where_the_stage_runs(cluster: None) -> None:
+def test_resources_are_measured_where_the_stage_runs(cluster: None) -> None:
     config = EngineConfig.model_validate({"name": "ray", "resources": {"embed": {"memory": "100MB"}}})
     engine = RayEngine(config, on_notice=lambda _: None)
     whole, shard = engine.place("project"), engine.place("embed")
@@ -385,7 +385,7 @@ def test_the_next_shards_are_read_while_one_is_computed(tmp_path: Path, cluster:
 
 
 @pytest.mark.slow
-def test_no_innocent_shard_is_quarantined_with_the_one_that_kills_its_worker(tmp_path: Path, cluster: None) -> None:
+def test_only_the_shard_that_kills_its_worker_is_quarantined(tmp_path: Path, cluster: None) -> None:
     engine = RayEngine(EngineConfig(name="ray", workers=1))
     done = list(
         engine.map_shards(

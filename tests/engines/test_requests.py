@@ -1,4 +1,4 @@
-"""What stages ask for, what clusters have, and which settings are refused."""
+"""Resources requested by stages and available in clusters, and settings that are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_by_default_shards_take_a_processor_each_and_later_stages_the_largest_no
         assert request_of(config, stage, cluster).cpus == 16
 
 
-def test_a_later_stage_takes_the_largest_of_the_nodes_that_have_the_rest() -> None:
+def test_a_later_stage_uses_the_largest_suitable_node() -> None:
     cluster = fixed({"CPU": 64, "memory": 64 * GB}, {"CPU": 8, "GPU": 1, "memory": 500 * GB})
     request = request_of(asked(project={"memory": "100GB"}), "project", cluster)
     assert request.ray_options() == {"num_cpus": 8.0, "memory": 100 * GB}
@@ -84,7 +84,7 @@ def test_the_number_of_workers(settings: dict[str, int], kinds: list[Node], expe
     assert workers_of(config, request_of(config, "embed", cluster), cluster) == expected
 
 
-def test_two_halves_of_what_is_asked_for_are_not_the_whole() -> None:
+def test_two_nodes_with_half_of_the_request_do_not_satisfy_it() -> None:
     cluster = fixed({"CPU": 8}, {"CPU": 1, "GPU": 1})
     with pytest.raises(
         ResourceError, match=r"stage embed asks for 4 CPU, 1 GPU .* 1 × \(8 CPU\), 1 × \(1 CPU, 1 GPU\)"
@@ -110,7 +110,7 @@ def test_a_worker_without_processors_has_room_everywhere() -> None:
     assert workers_of(config, request_of(config, "ingest", cluster), cluster) == (3, 3)
 
 
-def test_a_gpu_for_each_worker_where_there_is_one_and_processors_elsewhere() -> None:
+def test_workers_get_a_gpu_each_if_available_and_else_cpus() -> None:
     config = asked(embed={"gpus": "auto"})
     gpus = fixed({"CPU": 8, "GPU": 4}, {"CPU": 2})
     assert request_of(config, "embed", gpus).ray_options() == {"num_cpus": 1.0, "num_gpus": 1.0}
@@ -152,7 +152,7 @@ def test_several_workers_share_a_gpu() -> None:
         (2, [{"CPU": 2}], [], 0),
     ],
 )
-def test_workers_of_a_stage_have_room_beside_its_own_processor_or_are_refused(
+def test_workers_of_a_stage_fit_next_to_its_own_cpu_or_are_refused(
     cpus: float | None, nodes: list[dict[str, float]], kinds: list[Node], room: int | None
 ) -> None:
     config = asked(neighbors={"workers": 2} | ({} if cpus is None else {"cpus": cpus}))
@@ -164,7 +164,7 @@ def test_workers_of_a_stage_have_room_beside_its_own_processor_or_are_refused(
         check_requests(config, cluster)
 
 
-def test_replicas_of_a_model_have_room_beside_the_stage_of_labels_or_are_refused() -> None:
+def test_replicas_of_a_model_fit_next_to_the_label_stage_or_are_refused() -> None:
     gpu = fixed({"CPU": 1, "GPU": 1})
     # A replica with one GPU needs no processor, unless it is given any.
     check_started_workers(asked(label={"gpus": 1}), "label", gpu)
@@ -187,7 +187,7 @@ class _Wishing(StaticSpec):
         ({"gpus": 0.5, "cpus": 1}, {"gpus": 0.5, "cpus": 1}),
     ],
 )
-def test_what_the_settings_leave_open_is_what_the_embedder_wants(given: dict[str, Any], filled: dict[str, Any]) -> None:
+def test_unset_resources_are_those_requested_by_the_embedder(given: dict[str, Any], filled: dict[str, Any]) -> None:
     engine = {"name": "ray", "resources": {"embed": given}}
     job = parse_job({"corpus": {"sources": "demo"}, "out": "x", "engine": engine}, where="the settings")
     assert with_default_resources(job, _Wishing()).engine.resources.embed == StageResources(**filled)
@@ -213,7 +213,7 @@ def test_each_process_sees_its_own_gpus(
     assert engine._gpus_of("embed", worker).get("CUDA_VISIBLE_DEVICES") == expected
 
 
-def test_a_machine_without_a_gpu_says_that_auto_means_processors() -> None:
+def test_a_machine_without_a_gpu_reports_that_auto_means_cpus() -> None:
     heard: list[str] = []
     config = EngineConfig.model_validate({"name": "local", "resources": {"embed": {"gpus": "auto"}}})
     local.LocalEngine(config, on_notice=heard.append)
@@ -312,7 +312,7 @@ def test_each_stage_may_have_an_environment_and_an_image_of_its_own(tmp_path: Pa
         ({"resources": {"label": {"image": "a/b:1"}}, "runtime_env": {"working_dir": "."}}, "label inherits"),
     ],
 )
-def test_what_ray_does_not_allow_with_an_image_is_refused_before_any_work(engine: dict[str, Any], where: str) -> None:
+def test_fields_that_ray_rejects_with_an_image_are_refused_before_any_work(engine: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError, match="with an image") as caught:
         check_engine(EngineConfig.model_validate({"name": "ray", **engine}))
     assert where in str(caught.value.where)

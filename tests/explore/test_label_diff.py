@@ -38,7 +38,7 @@ def test_every_change_has_its_row() -> None:
     assert [row["overlap"] for row in rows[2:5]] == [round(4 / 12, 4), 5 / 8, 3 / 8]
 
 
-def test_a_name_that_changed_is_said() -> None:
+def test_a_changed_name_is_reported() -> None:
     before, after = labelling("aaab", "ab"), labelling("xxxb", "xb")
     rows = layer_rows(0, before, after, before.layers[0], after.layers[0])
     assert [(row["change"], row["label_before"], row["label_after"]) for row in rows] == [

@@ -1,4 +1,4 @@
-"""Two maps of the same documents: what moved, what stayed near, what became of the clusters."""
+"""Comparing two maps of the same documents: displacement, neighbours and clusters."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def members(row_ids: range, clusters: list[int], nearest: list[int] | None = Non
     return pl.DataFrame({"row_id": [*row_ids], "cluster": clusters, "nearest_cluster": nearest or clusters})
 
 
-def test_clusters_agree_on_shared_documents_and_what_came_and_went_is_named() -> None:
+def test_clusters_are_compared_on_shared_documents_and_changes_are_listed() -> None:
     first = members(range(0, 12), [5] * 3 + [0] * 4 + [1] * 3 + [-1] * 2, [5] * 3 + [0] * 4 + [1] * 5)
     # The first three are gone; the clusters have other numbers; one is noise that was in a cluster; three are new.
     second = members(range(3, 15), [1] * 4 + [0] * 2 + [-1] + [-1, 0] + [7] * 3, [1] * 4 + [0] * 5 + [7] * 3)

@@ -64,9 +64,7 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(
     assert get(port) == (200, before)
 
 
-def test_a_file_that_goes_while_it_is_looked_for_is_missing(
-    served: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_deleted_during_a_lookup_is_missing(served: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, port = served
     is_file = Path.is_file
 

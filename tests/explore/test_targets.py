@@ -17,7 +17,7 @@ def no_sheet(to: Path) -> None:
     check_sheet(to, {})
 
 
-def test_what_cannot_be_written_is_refused_with_exit_code_2(tmp_path: Path) -> None:
+def test_an_unwritable_target_is_refused_with_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "folder.html").mkdir()
@@ -40,7 +40,7 @@ def test_what_cannot_be_written_is_refused_with_exit_code_2(tmp_path: Path) -> N
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_is_whole_or_empty(tmp_path: Path) -> None:
+def test_a_folder_is_complete_or_empty(tmp_path: Path) -> None:
     to = tmp_path / "made"
 
     def fail_in_the_middle() -> None:

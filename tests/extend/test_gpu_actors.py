@@ -147,7 +147,7 @@ def run(tmp_path: Path) -> Any:
     return run
 
 
-def test_actors_get_the_gpu_their_share_of_it_or_none_as_asked(run: Any) -> None:
+def test_actors_get_a_gpu_a_share_or_none_as_requested(run: Any) -> None:
     answers = run(
         1,
         default={"asked": {}, "actors": 1},

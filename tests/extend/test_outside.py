@@ -129,7 +129,7 @@ def two_maps(outside: Any, made: Path) -> Path:
     return out
 
 
-def test_gc_keeps_what_no_map_ever_named_and_its_parents(outside: Any, two_maps: Path, tmp_path: Path) -> None:
+def test_gc_keeps_artifacts_without_a_map_and_their_parents(outside: Any, two_maps: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(two_maps, tmp_path / "map"))
     kept = {record["id"] for kind in ("pairs", "neighbors") for record in records(out, kind)}
     stray = next((out / "pairs").glob("*/pairs-*.parquet")).with_name("pairs-00007.01234567.parquet")

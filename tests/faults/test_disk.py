@@ -54,7 +54,7 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
         pytest.param("1200k", id="publish", marks=pytest.mark.slow),
     ],
 )
-def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_and_the_same_command_resumes_with_space(
     tmp_path: Path, mounts: Mounts, grown_corpus: Corpus, references: dict[str, Reference], size: str
 ) -> None:
     files, disk = tmp_path / "corpus", tmp_path / "disk"

@@ -1,4 +1,4 @@
-"""kill -9 while an embedding service is paid: nothing but what was in flight is paid twice."""
+"""kill -9 while an embedding service is paid: only in-flight requests are paid twice."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_kill_between_answers_or_before_they_are_deleted_loses_none(
     paid.check_end(kills=2)
 
 
-def test_a_kill_among_texts_of_several_shards_or_after_them_pays_none_twice(
+def test_a_kill_among_texts_of_several_shards_pays_for_none_twice(
     tmp_path: Path, demo: pl.DataFrame, server: EmbeddingServer
 ) -> None:
     demo = demo.head(90).vstack(demo.slice(20, 30))

@@ -1,4 +1,4 @@
-"""Inputs that change under a run: what was listed is read, or the run says that it is not there any more."""
+"""Inputs that change during a run: the listed version is read, or the run reports that it is missing."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_same_under_an_update_leaves_the_map_as_it_was(
 
 
 @pytest.mark.parametrize("what", ["removed", "renamed"])
-def test_an_input_that_goes_between_plan_and_read_is_said_and_a_second_try_does_without(
+def test_an_input_deleted_after_planning_is_reported_and_a_second_run_omits_it(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     path = corpus / "b.jsonl"

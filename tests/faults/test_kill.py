@@ -127,7 +127,7 @@ def test_a_command_that_dies_after_each_of_its_writes_in_turn(
 
 @pytest.mark.parametrize("command", ["run", "update"])
 @pytest.mark.parametrize("moment", ["after:map.json:1", "after:^HEAD.json:1"], ids=["record", "head"])
-def test_a_crash_between_the_record_the_head_and_the_page_leaves_a_whole_map_to_read(
+def test_a_crash_between_record_head_and_page_leaves_a_readable_map(
     tmp_path: Path, grown_corpus: Corpus, references: References, command: str, moment: str
 ) -> None:
     files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))

@@ -71,7 +71,7 @@ def test_two_at_once_in_a_bucket_change_nothing_twice(
 
 
 @pytest.mark.slow
-def test_a_full_run_and_an_update_at_once_end_in_one_whole_map(
+def test_a_run_and_a_concurrent_update_end_with_one_complete_map(
     tmp_path: Path, grown_corpus: Corpus, references: References
 ) -> None:
     files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
@@ -165,7 +165,7 @@ def documents_of(place: Place) -> dict[int, str]:
     return dict(points.select("row_id", "package").iter_rows())
 
 
-def test_an_update_that_was_overtaken_takes_nothing_away_that_came_while_it_slept(
+def test_an_overtaken_update_removes_no_newer_objects(
     tmp_path: Path, grown_corpus: Corpus, references: References, demo: pl.DataFrame
 ) -> None:
     files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
@@ -184,7 +184,7 @@ def test_an_update_that_was_overtaken_takes_nothing_away_that_came_while_it_slep
     assert ahead.encode() in page
 
 
-def test_an_update_that_puts_its_own_map_back_loses_nothing_for_the_next(
+def test_an_update_that_restores_its_own_map_loses_nothing_for_the_next(
     tmp_path: Path, grown_corpus: Corpus, references: References, demo: pl.DataFrame
 ) -> None:
     """It had looked at HEAD when it was paused: no store is trusted to compare and write in one step."""
@@ -209,7 +209,7 @@ def test_an_update_that_puts_its_own_map_back_loses_nothing_for_the_next(
     check_so_far(place)
 
 
-def test_a_run_whose_leftovers_a_collection_took_away_makes_them_anew(
+def test_a_run_rebuilds_leftovers_that_a_collection_deleted(
     tmp_path: Path, grown_corpus: Corpus, references: References
 ) -> None:
     """The lease keeps a collection away; where it does not, a run stops or continues, and the next one ends well."""

@@ -85,7 +85,7 @@ def test_every_documented_line_is_one_of_ray_and_of_the_command(line: str, monke
         (["s3-cpu-cluster.yaml"], True, []),
     ],
 )
-def test_within_a_ray_job_the_engine_is_that_of_the_job_unless_it_is_said(
+def test_within_a_ray_job_the_default_engine_is_ray(
     given: list[str], inside: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(JOBS)

@@ -27,7 +27,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "reason"),
     [("vllm", "No matching distribution found for torch"), ("cuml", "may only be read from the cache")],
 )
-def test_without_a_network_the_reason_is_said_and_kept_and_nothing_is_left(
+def test_without_a_network_the_reason_is_reported_and_nothing_is_left(
     name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stamp_of(name).touch()
@@ -54,7 +54,7 @@ def test_a_small_disk_and_a_torch_for_gpus_alone_are_reasons(
     assert "it takes 7 GB of disk, and 2.0 GB are free" in absence_of("cuml").read_text()
 
 
-def test_a_variable_goes_before_what_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_takes_precedence_over_a_built_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(pytest.skip.Exception, match="`make cuml` was not called"):
         python_of("cuml")
     stamp_of("cuml").touch()

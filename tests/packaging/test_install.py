@@ -52,7 +52,7 @@ def installed(released: tuple[Path, Path], tmp_path_factory: pytest.TempPathFact
     return python.parent
 
 
-def test_the_wheel_holds_what_runs_and_the_source_what_builds(released: tuple[Path, Path]) -> None:
+def test_the_wheel_contains_what_runs_and_the_sdist_what_builds(released: tuple[Path, Path]) -> None:
     source, wheel = released
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -80,7 +80,7 @@ def test_files_and_streams_give_their_rows(tmp_path: Path, ingested: Callable[..
 
 
 @pytest.mark.parametrize("write", [write_stream, write_file])
-def test_what_is_cut_short_is_refused_wherever_it_is_cut(
+def test_truncated_files_are_refused_at_any_length(
     tmp_path: Path, ingested: Callable[..., Any], write: Callable[[Path, pa.Table], Path]
 ):
     whole = write(tmp_path / "a.arrow", TABLE.select(["text", "kind"])).read_bytes()

@@ -74,7 +74,7 @@ def test_typed_shards_meet_without_losing_values():
     assert times["a"].type == pa.timestamp("ms")
 
 
-def test_a_column_that_a_shard_lacks_is_null_there():
+def test_a_column_missing_in_a_shard_is_null():
     table = unified(({"a": pa.array([1]), "b": pa.array(["x"])}, {}), ({"b": pa.array(["y"])}, {}))
     assert table.to_pylist() == [{"a": 1, "b": "x"}, {"a": None, "b": "y"}]
 

@@ -1,4 +1,4 @@
-"""Values of several types in one column keep what they are."""
+"""Columns with values of several types preserve the values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def unified(*arrays: pa.Array) -> pa.Table:
 
 
 @pytest.mark.parametrize("join", [unified, lambda *arrays: concat([pa.table({"a": array}) for array in arrays])])
-def test_long_whole_numbers_keep_their_digits_beside_floats(join):
+def test_large_integers_keep_their_digits_in_columns_with_floats(join):
     whole = join(pa.array(LONG), pa.array([1.0, None, 3.0]))["a"]
     assert whole.type == pa.int64()
     assert whole.to_pylist() == [*LONG, 1, None, 3]
@@ -112,7 +112,7 @@ def test_vectors_of_several_files_stay_vectors():
     assert unified(*parts)["a"].to_pylist() == [[0.5, 1.0], [2.0, 3.0], []]
 
 
-def test_a_value_that_the_type_of_all_cannot_hold_is_refused_with_the_column():
+def test_a_value_outside_the_common_type_is_refused_naming_the_column():
     with pytest.raises(CorpusError, match="column 'id' is int64"):
         cast_values(pa.chunked_array([LONG]), pa.float64(), name="id")
 
@@ -140,7 +140,7 @@ def test_values_of_json_keep_their_digits_and_characters(values: list[object], e
 
 @settings(max_examples=200)
 @given(st.text(st.characters(codec=None, exclude_categories=[]), max_size=20))
-def test_text_without_surrogates_is_utf8_and_what_was_utf8_stays(text: str):
+def test_text_without_surrogates_is_unchanged_utf8(text: str):
     cleaned = without_surrogates(text)
     cleaned.encode()
     if not any("\ud800" <= character <= "\udfff" for character in text):

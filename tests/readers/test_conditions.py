@@ -1,4 +1,4 @@
-"""SQL conditions: of one row and its columns, whatever they look like, and nothing is opened for them."""
+"""SQL conditions use the columns of one row only, and open no file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_condition_selects_rows(condition: str, rows: list[int]) -> None:
         ("n IN (" + ",".join("1" * MAX_NODES) + ")", "parts"),
     ],
 )
-def test_what_is_not_on_one_row_is_refused(condition: str, said: str) -> None:
+def test_conditions_on_several_rows_are_refused(condition: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as refused:
         parse_condition(condition)
     assert len(refused.value.message) < SHOWN + 400
@@ -114,7 +114,7 @@ def test_thousands_of_terms_are_no_matter() -> None:
     assert evaluate(mixed, values.slice(0, 2_000), where="a.csv").holds.sum() == 300
 
 
-def test_rows_for_which_it_cannot_be_evaluated_are_told_from_those_without_a_value() -> None:
+def test_rows_that_cannot_be_compared_are_distinguished_from_null() -> None:
     assert np.flatnonzero(evaluate(parse_condition("t > 4"), ROWS, where="").unknown).tolist() == [1]
     assert np.flatnonzero(evaluate(parse_condition("TRY_CAST(t AS INT) > 4"), ROWS, where="").unknown).tolist() == [1]
     assert not evaluate(parse_condition("n > 1"), ROWS, where="").unknown.any()
@@ -127,7 +127,7 @@ def test_whole_numbers_of_text_are_exact() -> None:
     assert evaluate(parse_condition("id = 9007199254740993"), ids, where="").holds.tolist() == [False, True, False]
 
 
-def test_what_gives_no_truth_is_refused() -> None:
+def test_conditions_that_are_not_boolean_are_refused() -> None:
     for condition in ("n", "s", "n + 1", "upper(s)"):
         with pytest.raises(ConfigError, match="not true or false"):
             evaluate(parse_condition(condition), ROWS, where="a.csv")
@@ -136,6 +136,6 @@ def test_what_gives_no_truth_is_refused() -> None:
     assert "DATE '2020" in str(refused.value.hint)
 
 
-def test_what_is_wrong_with_a_regular_expression_is_said() -> None:
+def test_errors_of_a_regular_expression_are_reported() -> None:
     with pytest.raises(ConfigError, match=r"cannot be evaluated: .*unclosed group"):
         evaluate(parse_condition("s ~ 'wh(ale'"), ROWS, where="a.csv")

@@ -1,4 +1,4 @@
-"""Files within files: compressed ones, members of archives, and what expands beyond all bounds."""
+"""Files within files: compression, members of archives, and decompression bombs."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def refusal(action: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize("kind", ["bz2", "xz"])
-def test_a_compressed_file_holds_what_it_holds_in_one_stream_or_many(
-    tmp_path: Path, ingested: Callable[..., Any], kind: str
-):
+def test_compressed_files_may_have_several_streams(tmp_path: Path, ingested: Callable[..., Any], kind: str):
     half = LINES.index(b"\n", len(LINES) // 2) + 1
     (tmp_path / f"a.jsonl.{kind}").write_bytes(PACK[kind](LINES))
     (tmp_path / f"b.jsonl.{kind}").write_bytes(PACK[kind](LINES[:half]) + PACK[kind](LINES[half:]))
@@ -145,7 +143,7 @@ def test_an_archive_in_a_store_is_read(tmp_path: Path, ingested: Callable[..., A
         assert (made.texts, made.sources) == (["one", "two"], ["a.zip/a.jsonl", "a.zip/b.csv"])
 
 
-def test_a_member_is_known_by_its_content_whatever_else_is_packed_with_it(tmp_path: Path):
+def test_a_member_of_an_archive_is_identified_by_its_content(tmp_path: Path):
     path = archive_of(tmp_path / "a.zip", {"one.csv": b"text\none\n", "two.csv": b"text\ntwo\n"})
     before = {file.path: file.version for file in listed(path)}
     archive_of(path, {"one.csv": b"text\none\n", "two.csv": b"text\nzwo\n", "x.csv": b"text\nx\n"})
@@ -188,7 +186,7 @@ def test_an_encrypted_archive_says_so(tmp_path: Path):
     assert "is encrypted" in refusal(lambda: listed(path))
 
 
-def test_an_archive_without_a_readable_member_says_what_is_there(tmp_path: Path):
+def test_an_archive_without_a_readable_member_lists_its_content(tmp_path: Path):
     assert "1 .docx" in refusal(lambda: listed(archive_of(tmp_path / "a.zip", {"x.docx": b"x"})))
 
 

@@ -1,4 +1,4 @@
-"""CSV as it is commonly written: found out and said, or set."""
+"""Dialects of CSV: detected and reported, or configured."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read(path: Path, content: str | bytes, **more: Any) -> tuple[list[dict[str, 
         ("id,text\r1,a\r2,b\r", {"id": "1", "text": "a"}, ""),
     ],
 )
-def test_a_dialect_is_found_out_and_said(tmp_path: Path, text: str, row: dict[str, Any], said: str):
+def test_a_dialect_is_detected_and_reported(tmp_path: Path, text: str, row: dict[str, Any], said: str):
     rows, notes = read(tmp_path / "a.csv", text)
     assert rows[0] == row
     assert said in notes

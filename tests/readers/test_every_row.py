@@ -83,7 +83,7 @@ def written(rows: list[dict[str, Any]], kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 @FAST
 @given(rows=st.lists(ROW, max_size=40), sample=st.sampled_from([None, 0.5]), where=st.sampled_from([None, "n >= 30"]))
-def test_every_row_of_a_table_is_in_one_place(
+def test_every_row_of_a_table_is_a_document_or_a_reject(
     kind: str, rows: list[dict[str, Any]], sample: float | None, where: str | None
 ):
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ LINE = st.one_of(
 
 @FAST
 @given(lines=st.lists(LINE, max_size=30))
-def test_every_line_of_broken_json_is_in_one_place(lines: list[bytes]):
+def test_every_line_of_broken_json_is_a_document_or_a_reject(lines: list[bytes]):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.jsonl")
         # The first line keeps the file from being taken for a compressed one.
@@ -133,7 +133,7 @@ def test_every_line_of_broken_json_is_in_one_place(lines: list[bytes]):
 @pytest.mark.parametrize("kind", ["csv", "tsv"])
 @FAST
 @given(data=st.text(st.sampled_from('ab",\t\n\r \\é\udcff'), max_size=80))
-def test_every_record_of_broken_csv_is_in_one_place(kind: str, data: str):
+def test_every_record_of_broken_csv_is_a_document_or_a_reject(kind: str, data: str):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"a.{kind}")
         header = "n\ttext\n" if kind == "tsv" else "n,text\n"
@@ -195,7 +195,9 @@ def written_otherwise(rows: list[dict[str, Any]], kind: str, folder: Path) -> Pa
 @pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow", "json", "jsonl.bz2", "jsonl.xz", "zip"])
 @settings(FAST, max_examples=20)
 @given(rows=st.lists(ROW, min_size=1, max_size=30), where=st.sampled_from([None, "n >= 30"]))
-def test_every_row_of_every_container_is_in_one_place(kind: str, rows: list[dict[str, Any]], where: str | None):
+def test_every_row_of_every_container_is_a_document_or_a_reject(
+    kind: str, rows: list[dict[str, Any]], where: str | None
+):
     with tempfile.TemporaryDirectory() as folder:
         path = written_otherwise(rows, kind, Path(folder))
         documents, rejects, filtered, rows_in = ingested(path, Path(folder), where=where)
@@ -215,7 +217,7 @@ ELEMENT = st.sampled_from(
 
 @FAST
 @given(elements=st.lists(ELEMENT, max_size=12), between=st.sampled_from([",", " ,\n", ",\n\n  "]))
-def test_every_element_of_a_broken_array_is_in_one_place(elements: list[str], between: str):
+def test_every_element_of_a_broken_array_is_a_document_or_a_reject(elements: list[str], between: str):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.json")
         path.write_text("[" + between.join(['{"text": "first"}', *elements]) + "]\n")

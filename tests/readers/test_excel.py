@@ -71,7 +71,7 @@ def refusal(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> s
     return str(error.value)
 
 
-def test_rows_come_with_their_types_and_their_places(tmp_path: Path, ingested: Callable[..., Any]):
+def test_rows_have_their_types_and_positions(tmp_path: Path, ingested: Callable[..., Any]):
     moment = datetime.datetime(2026, 11, 26, 12)
     rows: list[list[Any]] = [
         [],
@@ -112,7 +112,7 @@ def test_a_cell_far_away_does_not_make_a_table_of_millions(tmp_path: Path, inges
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04rest", b"no workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600]
 )
-def test_what_is_no_workbook_is_refused(tmp_path: Path, ingested: Callable[..., Any], content: bytes):
+def test_other_files_than_workbooks_are_refused(tmp_path: Path, ingested: Callable[..., Any], content: bytes):
     (tmp_path / "a.xlsx").write_bytes(content)
     assert "a.xlsx" in refusal(lambda: ingested(tmp_path / "a.xlsx"))
 

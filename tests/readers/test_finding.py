@@ -116,14 +116,14 @@ def test_links_out_of_a_folder_are_followed_only_when_asked(linked: Path):
     assert left.kinds == {"links that lead nowhere": 1}
 
 
-def test_a_pattern_reaches_what_links_lead_to(linked: Path):
+def test_a_pattern_follows_links(linked: Path):
     assert [file.path for file in listed(linked / "*.csv")] == ["a.csv", "b.csv"]
     assert [file.path for file in listed(linked / "*" / "*.csv")] == ["more/d.csv"]
     assert [file.path for file in listed(linked / "**" / "*.csv")] == ["a.csv", "b.csv", "more/d.csv"]
     assert [file.path for file in listed(linked / "*.csv", follow_links=False)] == ["a.csv"]
 
 
-def test_a_folder_of_links_out_of_it_says_how_to_follow_them(linked: Path):
+def test_a_folder_of_links_to_other_folders_says_how_to_follow_them(linked: Path):
     (linked / "a.csv").unlink()
     assert "corpus.follow_links=true" in refusal(linked)
 
@@ -138,7 +138,7 @@ def test_links_within_a_folder_are_followed_where_they_lead_to_hidden_files(tmp_
     assert [file.path for file in listed(tmp_path / "*.csv")] == ["a.csv", "b.csv"]
 
 
-def test_what_two_links_lead_to_counts_once(linked: Path):
+def test_the_target_of_two_links_counts_once(linked: Path):
     (linked / "b2.csv").symlink_to(linked.parent / "elsewhere/b.csv")
     paths, left = listed_and_left(linked / "*.csv")
     assert paths == ["a.csv", "b.csv"]
@@ -164,7 +164,7 @@ def test_files_of_the_kernel_are_never_read(tmp_path: Path, source: str, follow:
 # ------------------------------------------------------------------------------------------------ what is no plain file
 
 
-def test_what_exists_and_is_no_plain_file_is_called_what_it_is(tmp_path: Path):
+def test_special_files_are_refused_by_kind(tmp_path: Path):
     os.mkfifo(tmp_path / "p.csv")
     (tmp_path / "b.csv").symlink_to("nowhere.csv")
     (tmp_path / "round.csv").symlink_to("round.csv")
@@ -225,7 +225,7 @@ def test_messages_cut_long_names(tmp_path: Path):
 # -------------------------------------------------------------------------------------------- what is beside the tables
 
 
-def test_what_a_folder_holds_beside_its_tables_is_named(tmp_path: Path):
+def test_other_files_in_a_folder_of_tables_are_listed(tmp_path: Path):
     made(
         tmp_path, "data.csv", "README.md", "LICENSE.txt", "dataset_info.json", "old.zip", "x.docx", ".y.csv", "Makefile"
     )
@@ -244,14 +244,14 @@ def test_what_a_folder_holds_beside_its_tables_is_named(tmp_path: Path):
     assert "1 .docx (x.docx)" in str(left)
 
 
-def test_what_office_leaves_beside_an_open_file_is_no_document(tmp_path: Path):
+def test_lock_files_of_office_are_ignored(tmp_path: Path):
     made(tmp_path, "a.xlsx", "~$a.xlsx", "b/~$b.xlsx")
     paths, left = listed_and_left(tmp_path)
     assert paths == ["a.xlsx"]
     assert left.kinds == {"hidden files": 2}
 
 
-def test_json_is_what_a_folder_without_other_tables_is_read_for(tmp_path: Path):
+def test_json_is_read_from_a_folder_without_other_tables(tmp_path: Path):
     made(tmp_path, "data.json", "README.md", "LICENSE.txt")
     paths, left = listed_and_left(tmp_path)
     assert paths == ["data.json"]

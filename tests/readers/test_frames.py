@@ -1,4 +1,4 @@
-"""Data from Python: what Arrow has a type for keeps it, the rest is text, and what cannot be stored is named."""
+"""Data from Python: Arrow types are kept, other values become text or are refused by column."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_index_of_pandas_that_has_a_name_is_a_column(store: Store):
         spool_frame(frame.rename_axis("text"), store)
 
 
-def test_what_pandas_has_for_nothing_is_nothing_in_mappings_too(store: Store, ingested: Callable[..., Any]):
+def test_missing_values_of_pandas_are_null_in_mappings_too(store: Store, ingested: Callable[..., Any]):
     frame = pd.DataFrame(
         {
             "text": pd.Series(["a", "b", pd.NA], dtype=object),
@@ -92,7 +92,7 @@ def test_sets_are_written_in_one_order(store: Store):
     assert table["set"].to_list() == [sorted(words)]
 
 
-def test_whatever_gives_an_arrow_stream_is_a_frame(store: Store):
+def test_any_object_with_an_arrow_stream_is_a_frame(store: Store):
     class Relation:
         def __arrow_c_stream__(self, requested_schema: object = None) -> object:
             return pa.table({"text": ["a", "b"], "n": [1, 2]}).__arrow_c_stream__(requested_schema)
@@ -138,7 +138,7 @@ def test_a_mapping_with_an_object_that_has_no_text_is_refused(store: Store):
         spool_frame(iter([{"text": "a"}, {"text": "b", "x": {"y": [object()]}}]), store)
 
 
-def test_mappings_keep_what_json_has_no_form_for(store: Store):
+def test_mappings_keep_values_that_json_cannot_represent(store: Store):
     rows = [
         {"text": "a", "big": 2**70, "far": float("inf"), "half": "\ud83d", "raw": b"ab", "when": dt.date(2020, 1, 1)}
     ]

@@ -1,4 +1,4 @@
-"""Files of JSON that are no JSON lines: arrays, objects one after the other, and what is neither."""
+"""JSON files other than JSON lines: arrays, concatenated objects, and invalid ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refusal(action: Callable[[], Any]) -> str:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("form", ["array", "objects", "lines"])
-def test_objects_are_rows_however_they_are_laid_out(
+def test_objects_are_rows_for_any_formatting(
     tmp_path: Path, ingested: Callable[..., Any], form: str, indent: int | None, encoding: str
 ):
     rows = OBJECTS if encoding != "cp1252" else OBJECTS[:2]
@@ -107,7 +107,7 @@ def test_an_array_that_is_cut_short_is_refused(tmp_path: Path, ingested: Callabl
         ("", "no rows"),
     ],
 )
-def test_what_is_no_array_of_objects_is_refused_as_what_it_is(
+def test_other_json_than_an_array_of_objects_is_refused_by_kind(
     tmp_path: Path, ingested: Callable[..., Any], content: str, said: str
 ):
     (tmp_path / "a.json").write_text(content)
@@ -148,7 +148,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(VALUES, min_size=1, max_size=4), indent=st.sampled_from([None, 1]), size=st.integers(1, 40))
-def test_elements_are_cut_where_they_end_whatever_the_pieces(
+def test_elements_are_split_correctly_for_any_block_size(
     monkeypatch: pytest.MonkeyPatch, rows: list[Any], indent: int | None, size: int
 ):
     monkeypatch.setattr(json_array, "PIECE", size)

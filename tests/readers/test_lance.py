@@ -1,4 +1,4 @@
-"""Tables of LanceDB: every row that is there, at the version that was listed."""
+"""Tables of LanceDB: every row, at the listed version."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_row_that_was_not_deleted_is_read_in_order(table: Path) -> None:
     assert check_corpus(list_inputs(corpus), corpus).rows == 480
 
 
-def test_the_version_that_was_listed_is_read_whatever_is_written_meanwhile(table: Path) -> None:
+def test_the_listed_version_is_read_despite_later_writes(table: Path) -> None:
     corpus = CorpusConfig(sources=(str(table),))
     (file,) = list_inputs(corpus)
     lance.write_dataset(rows(500, 510), str(table), mode="append")
@@ -93,7 +93,7 @@ def test_a_map_of_a_table_with_its_vectors_grows_with_it(table: Path, tmp_path: 
     assert (kept["x"] == kept["x_after"]).all()
 
 
-def test_a_part_that_is_missing_is_said(table: Path) -> None:
+def test_a_missing_part_is_reported(table: Path) -> None:
     next((table / "data").iterdir()).unlink()
     with pytest.raises(CorpusError, match=r"docs\.lance is not a complete table of LanceDB"):
         read(table)
@@ -105,7 +105,7 @@ def test_a_data_base_wants_the_name_of_a_table(table: Path) -> None:
     assert "name one of them, FOLDER/NAME.lance" in str(raised.value.hint)
 
 
-def test_the_extra_is_named_where_it_is_missing(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lance", None)
     with pytest.raises(MissingPackageError) as raised:
         read(table)

@@ -78,7 +78,7 @@ def test_lists_of_strings_are_joined(tmp_path: Path, kind: str):
     assert made.table.column(0).to_pylist() == ["sea\n\nship"]
 
 
-def test_parts_of_a_message_and_what_is_no_text(tmp_path: Path):
+def test_parts_of_a_message_and_values_that_are_no_text(tmp_path: Path):
     rows: list[Any] = [
         [{"content": [{"type": "text", "text": "look"}, {"type": "image", "url": "x"}]}],
         [{"content": {"url": "x"}}],
@@ -111,7 +111,7 @@ def test_bytes_are_text_where_they_are_utf8(tmp_path: Path, kind: pa.DataType):
     assert documents(tmp_path / "a.parquet", "<{text}>").table["text"].to_pylist() == ["<é>"]
 
 
-def test_a_nested_column_is_refused_with_the_paths_that_there_are(tmp_path: Path):
+def test_a_nested_column_is_refused_listing_its_paths(tmp_path: Path):
     with pytest.raises(CorpusError, match="of type list") as raised:
         documents(write(tmp_path, "parquet"), "messages")
     assert "messages[].content" in str(raised.value.hint)
@@ -132,7 +132,7 @@ def test_a_nested_column_is_refused_with_the_paths_that_there_are(tmp_path: Path
         ("{meta.title} {tags}", None),
     ],
 )
-def test_a_path_that_leads_nowhere_is_said_of_with_what_is_there(
+def test_a_path_that_matches_nothing_is_reported_with_the_existing_keys(
     tmp_path: Path, kind: str, text: str, said: str | None
 ) -> None:
     corpus = CorpusConfig(sources=(str(write(tmp_path, kind)),), text=text)

@@ -22,7 +22,7 @@ def command(*words: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
-def test_what_is_not_read_is_said_at_the_end_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_unread_files_are_listed_at_the_end_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "c"
     folder.mkdir()
     (folder / "data.json").write_text(json.dumps([{"text": f"text {i}"} for i in range(12)]))

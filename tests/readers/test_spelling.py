@@ -60,7 +60,7 @@ def test_numbers_of_one_way_of_writing_are_numbers(values: list[str]):
 @pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=150)
 @given(numbers=st.lists(FLOATS, min_size=1, max_size=6))
-def test_what_a_program_writes_of_its_floats_is_read_as_those(way: str, numbers: list[float]):
+def test_floats_are_read_as_written_by_common_programs(way: str, numbers: list[float]):
     texts = pa.array([WAYS[way](number) for number in numbers])
     types = candidate_types(texts)
     if way == ".2f" and any(abs(number) >= 1e13 for number in numbers):

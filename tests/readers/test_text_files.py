@@ -54,7 +54,7 @@ def test_few_files_short_files_and_files_of_sentences_are_lines(tmp_path: Path):
         check(write(tmp_path / "many", 120, SENTENCES))
 
 
-def test_each_file_says_by_its_mark_whether_it_is_utf16(tmp_path: Path, ingested: Callable[..., Any]):
+def test_utf16_files_are_detected_by_their_byte_order_mark(tmp_path: Path, ingested: Callable[..., Any]):
     for name, encoding in (("a", "utf-8"), ("b", "utf-8-sig"), ("c", "utf-16"), ("d", "utf-32"), ("e", "utf-16-le")):
         (tmp_path / f"{name}.txt").write_bytes("A café, and more.\n".encode(encoding))
     made = ingested(tmp_path, format="files")

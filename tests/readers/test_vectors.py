@@ -1,4 +1,4 @@
-"""Vectors that are text, or in a file of NumPy beside the table."""
+"""Vectors as text, or in a NumPy file next to the table."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_other_vectors_in_the_file_make_other_shards(tmp_path: Path):
     assert len(keys) == 2
 
 
-def test_a_file_that_holds_no_vectors_is_refused(tmp_path: Path, store: Store):
+def test_a_file_without_vectors_is_refused(tmp_path: Path, store: Store):
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
     named = {"vectors": str(tmp_path / "v.npy")}
     with pytest.raises(CorpusError, match="there is no file of vectors"):

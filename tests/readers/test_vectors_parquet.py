@@ -1,4 +1,4 @@
-"""Vectors in a parquet file beside a table: row by row, read once, and refused where they are of other rows."""
+"""Vectors in a parquet file next to a table: matched row by row, read once, and refused if they do not match."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rows_are_found_from_anywhere_in_the_file(tmp_path: Path, monkeypatch: p
         assert held.rows(np.array(places, np.int64), file=file).to_pylist() == [[float(place)] for place in places]
 
 
-def test_a_row_without_a_vector_is_null_there_too(tmp_path: Path, store: Store, corpus: Path) -> None:
+def test_a_row_without_a_vector_is_null(tmp_path: Path, store: Store, corpus: Path) -> None:
     path = write(tmp_path / "v.parquet", [*MATRIX[:2], None, *MATRIX[3:]])
     assert stored(store, corpus, path)[1] is None
 
@@ -150,7 +150,7 @@ def test_each_table_may_have_its_own_file_of_vectors(tmp_path: Path, store: Stor
         keys_and_vectors()
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path, store: Store, corpus: Path) -> None:
+def test_vectors_that_do_not_match_the_table_are_refused(tmp_path: Path, store: Store, corpus: Path) -> None:
     path = tmp_path / "v.parquet"
     with pytest.raises(CorpusError, match="there is no file of vectors"):
         stored(store, corpus, path)

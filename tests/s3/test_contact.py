@@ -1,4 +1,4 @@
-"""A problem with a store is reported before anything is loaded, in time, with what to do."""
+"""Problems of a store are reported with hints, in time, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_address_where_nobody_answers(mock_bucket: Any, endpoint: str) -> Non
     assert endpoint in text
 
 
-def test_an_address_that_takes_connections_and_never_answers(mock_bucket: Any) -> None:
+def test_an_endpoint_that_accepts_connections_and_never_answers(mock_bucket: Any) -> None:
     mock_bucket.proxy.outage(600, silent=True)
     text = said(lambda: mock_bucket.store(first_budget=4).check(write=True), StorageError)
     assert "no answer in time" in text
@@ -125,9 +125,7 @@ def test_a_name_that_is_no_bucket(bucket: Any) -> None:
         Store("s3://", storage=bucket.storage)
 
 
-def test_a_variable_or_a_file_that_is_not_there(
-    mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
+def test_a_missing_variable_or_file(mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     named = {"key_variable": "MY_KEY", "secret_variable": "MY_SECRET"}
     assert "MY_KEY is not set" in said(lambda: mock_bucket.store(**named), ConfigError)
     monkeypatch.setenv("MY_KEY", mock_bucket.server.key)
@@ -174,9 +172,7 @@ def test_a_corpus_is_explained_in_the_same_way(bucket: Any) -> None:
     assert "there is no" in said(listed(bucket.url("elsewhere")), CorpusError)
 
 
-def test_nothing_is_written_and_no_model_is_loaded_where_the_workspace_cannot_be(
-    bucket: Any, small_corpus: Any
-) -> None:
+def test_an_impossible_workspace_fails_before_writing_or_loading_a_model(bucket: Any, small_corpus: Any) -> None:
     began = time.monotonic()
     command = [sys.executable, "-X", "importtime", "-m", "latentscale", "run", str(small_corpus), "--text", "text"]
     done = subprocess.run(

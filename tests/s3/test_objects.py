@@ -41,7 +41,7 @@ EVERY_FAULT = (
 )
 
 
-def test_what_is_put_is_listed_read_and_deleted(bucket: Any) -> None:
+def test_written_objects_are_listed_read_and_deleted(bucket: Any) -> None:
     store = bucket.store()
     store.put_bytes("a/one.json", b"{}")
     store.put_bytes("b/two words ä.bin", b"second")
@@ -117,7 +117,7 @@ def test_a_parquet_footer_costs_one_request_and_so_does_a_small_object(bucket: A
         assert file.read() == b""
 
 
-def test_browsers_are_told_what_an_object_is_and_how_long_it_lasts(bucket: Any) -> None:
+def test_objects_have_content_type_and_cache_headers(bucket: Any) -> None:
     store = bucket.store()
     names = ["viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet"]
     for name in names:
@@ -186,7 +186,7 @@ def test_an_answer_lost_at_the_beginning_and_at_the_end_of_an_upload_is_no_loss(
 
 
 @fast_on("moto")
-def test_a_failed_upload_is_given_up(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_upload_is_aborted(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # After three tries: a budget of so few seconds would be that of giving up the upload too, which succeeds.
     next_wait = Deadline.next_wait
 
@@ -230,7 +230,7 @@ def test_an_outage_longer_than_the_budget_names_mock_bucket_key_and_failure(mock
     store.put_bytes("documents/0a/key.parquet", b"x")
 
 
-def test_a_store_that_falls_silent_is_given_up_in_time(mock_bucket: Any) -> None:
+def test_a_silent_store_times_out(mock_bucket: Any) -> None:
     store = mock_bucket.store()
     store.put_bytes("before", b"x")
     mock_bucket.proxy.outage(600, silent=True)
@@ -256,7 +256,7 @@ def test_a_short_outage_is_waited_for(mock_bucket: Any) -> None:
 
 
 @fast_on("moto")
-def test_many_keys_are_listed_in_parts_and_whole(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_listings_in_parts_are_complete(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentscale.storage.remote.s3_listing.PAGE", 20)
     store, direct = bucket.store(), Store(bucket.url("ws"), storage=bucket.direct)
     # Many pages: in 40 folders, in one of them, and in none.
@@ -346,7 +346,7 @@ def test_a_writer_that_is_killed_leaves_no_object(bucket: Any, tmp_path: Path) -
 
 
 @fast_on("swift")
-def test_two_writers_of_one_name_leave_one_whole_object(bucket: Any) -> None:
+def test_two_writers_of_one_name_leave_one_complete_object(bucket: Any) -> None:
     contents = [bytes([n]) * (6 * MEBIBYTE) for n in range(4)]
     store = bucket.store(**SMALL_PARTS)
     threads = [threading.Thread(target=store.put_bytes, args=("x", content)) for content in contents]
@@ -395,7 +395,7 @@ def test_a_table_that_is_deleted_while_it_is_read_is_missing_and_not_damaged(buc
         read_what_another_deletes()
 
 
-def test_what_is_not_there_is_named_with_its_url(bucket: Any) -> None:
+def test_a_missing_object_is_named_with_its_url(bucket: Any) -> None:
     with pytest.raises(WorkspaceError, match=f"s3://{bucket.name}/ws/x: there is no such object"):
         bucket.store().read_bytes("x")
     with pytest.raises(WorkspaceError, match="there is no such object"):

@@ -184,9 +184,7 @@ def test_a_store_that_throttles_a_fifth_of_all_calls_costs_time_alone(
 
 
 @pytest.mark.slow
-def test_answers_that_are_lost_or_cut_on_their_way_lose_and_double_nothing(
-    bucket: Any, corpus: str, on_disk: ls.Map
-) -> None:
+def test_lost_or_truncated_responses_lose_and_duplicate_nothing(bucket: Any, corpus: str, on_disk: ls.Map) -> None:
     bucket.proxy.faults, bucket.proxy.rate = ("refused", "lost", "reset", "truncated", "short"), 0.2
     bucket.proxy.latency = 0.01
     made = run(bucket, corpus)
@@ -240,7 +238,7 @@ def latentscale(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @fast_on("moto")
-def test_an_outage_beyond_the_budget_ends_with_4_and_the_same_command_goes_on(
+def test_an_outage_beyond_the_budget_is_exit_code_4_and_the_same_command_resumes(
     bucket: Any, corpus: str, on_disk: ls.Map
 ) -> None:
     command = ["run", corpus, "--text", "text", "--out", bucket.url("map"), *OPTIONS, *bucket.options()]

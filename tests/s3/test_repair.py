@@ -24,7 +24,7 @@ def _keys(bucket: Any) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_is_damaged_in_a_bucket_is_made_again(bucket: Any, demo: pl.DataFrame) -> None:
+def test_damaged_objects_of_a_bucket_are_rebuilt(bucket: Any, demo: pl.DataFrame) -> None:
     url = bucket.url("ws")
     made = ls.run(
         demo.head(240),

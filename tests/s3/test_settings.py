@@ -162,7 +162,7 @@ def test_a_certificate_must_be_trusted(
 
 
 @pytest.mark.usefixtures("profiles")
-def test_a_profile_that_is_not_there_is_named(mock_bucket: Any) -> None:
+def test_a_missing_profile_is_named(mock_bucket: Any) -> None:
     with pytest.raises(ConfigError, match="mpas") as caught:
         mock_bucket.store(profile="mpas").check()
     assert "aws configure list-profiles" in str(caught.value)
@@ -196,7 +196,7 @@ def test_who_pays_says_so_in_each_request(bucket: Any, pays: bool) -> None:
     assert {request.header("x-amz-request-payer") for request in bucket.proxy.seen} == {"requester" if pays else ""}
 
 
-def test_a_corpus_is_asked_for_with_its_own_settings(mock_bucket: Any) -> None:
+def test_a_corpus_is_read_with_its_own_storage_settings(mock_bucket: Any) -> None:
     Store(mock_bucket.url("raw"), storage=mock_bucket.direct).put_bytes("news.csv", b"text\nhello\n")
     reach = StorageConfig(**mock_bucket.storage, requester_pays=True)
     (file,) = list_inputs(CorpusConfig(sources=(mock_bucket.url("raw/*.csv"),), storage=reach))

@@ -155,9 +155,7 @@ def test_the_footer_holds_a_value_exactly_and_no_two_share_a_folder(array: pa.Ar
 
 
 @pytest.mark.parametrize("column", ["tags", "person", "bytes", "span"])
-def test_a_partition_by_what_names_no_folder_is_refused_before_anything_is_computed(
-    typed: latentscale.Map, column: str
-) -> None:
+def test_values_that_cannot_be_folder_names_are_refused_before_any_work(typed: latentscale.Map, column: str) -> None:
     workspace = latentscale.open(typed.store.url)
     before = {record.id for record in workspace.artifacts}
     with pytest.raises(ConfigError, match=f"partition_by: the values of '{column}'"):
@@ -165,7 +163,7 @@ def test_a_partition_by_what_names_no_folder_is_refused_before_anything_is_compu
     assert {record.id for record in workspace.artifacts} == before
 
 
-def test_the_workspace_may_lie_in_hive_folders_itself(tmp_path: Path) -> None:
+def test_the_workspace_may_be_inside_hive_folders(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": texts()}), tmp_path / "a.parquet")
     made = latentscale.run(
         tmp_path / "a.parquet", out=tmp_path / "run=3" / "kind=x" / "map", progress="quiet", project={"n_epochs": 20}
@@ -238,7 +236,7 @@ def test_decimals_that_polars_cannot_hold_are_text(wide: latentscale.Map, tmp_pa
     assert read[suffix](wide.export(tmp_path / f"out{suffix}"))["d"].unique().to_list() == [str(WIDE)]
 
 
-def test_documents_are_read_beside_columns_that_polars_cannot_hold(wide: latentscale.Map) -> None:
+def test_documents_are_read_next_to_columns_that_polars_does_not_support(wide: latentscale.Map) -> None:
     documents = wide.documents().collect()
     assert len(documents) == ROWS
     assert documents["d"].unique().to_list() == [str(WIDE)]

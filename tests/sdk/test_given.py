@@ -100,7 +100,7 @@ def test_a_text_that_is_missing_is_a_reject(tmp_path: Path, frame: pl.DataFrame)
         ({"corpus": 5}, "no corpus"),
     ],
 )
-def test_what_is_no_corpus_is_refused(tmp_path: Path, call: dict[str, Any], words: str) -> None:
+def test_other_objects_than_a_corpus_are_refused(tmp_path: Path, call: dict[str, Any], words: str) -> None:
     corpus = call.pop("corpus", None)
     with pytest.raises(RequestError, match=words):
         ls.run(corpus, tmp_path / "a", **call)
@@ -143,7 +143,7 @@ def test_selection_title_and_models_of_settings(tmp_path: Path, frame: pl.DataFr
 # ------------------------------------------------------------------------------------------------------------- vectors
 
 
-def test_vectors_beside_a_list_give_the_space_of_the_map(tmp_path: Path, frame: pl.DataFrame) -> None:
+def test_vectors_given_with_a_list_of_texts_are_those_of_the_map(tmp_path: Path, frame: pl.DataFrame) -> None:
     texts = frame["text"].head(60).to_list()
     random = np.random.default_rng(0)
     vectors = random.normal(size=(60, 8))

@@ -125,7 +125,7 @@ def test_search_takes_one_query_or_several(current: ls.Map) -> None:
             method("chess", k=0)
 
 
-def test_reprs_say_what_a_person_wants_to_know(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:
+def test_reprs_show_the_main_facts(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:
     assert repr(workspace) == f"<Workspace 'news' at {workspace.url}: {current.id}>"
     assert repr(current.record).startswith(f"<Record {current.id}, 20")
     assert repr(workspace.snapshot) == f"<Snapshot {workspace.snapshot.id}: documents 600, shards 3>"
@@ -136,7 +136,7 @@ def test_reprs_say_what_a_person_wants_to_know(workspace: ls.Workspace, current:
     assert "is not a workspace" in nothing._repr_html_()
 
 
-def test_open_refuses_what_is_no_workspace(tmp_path: Path) -> None:
+def test_open_refuses_other_folders_than_workspaces(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="there is no workspace"):
         ls.open(tmp_path / "nowhere")
     with pytest.raises(WorkspaceError, match="is not a workspace"):
@@ -147,7 +147,7 @@ def test_open_refuses_what_is_no_workspace(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- names
 
 
-def test_a_name_leads_to_its_map(workspace: ls.Workspace, current: ls.Map) -> None:
+def test_a_map_is_found_by_its_name(workspace: ls.Workspace, current: ls.Map) -> None:
     first = workspace["first"]
     assert (workspace.get("first").id, workspace.names["first"]) == (first.id, first.id)
     other = workspace.map(cluster={"min_cluster_size": 30}, name="coarse")
@@ -397,7 +397,7 @@ def test_progress_in_a_notebook_is_one_area_that_is_rewritten(
     assert len(notebook) == before
 
 
-def test_an_error_in_a_notebook_is_what_where_and_next(current: ls.Map, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_notebook_shows_problem_place_and_hint(current: ls.Map, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError) as caught:
         current.sample(2, cluster=4711)
     lines = caught.value._render_traceback_()

@@ -1,4 +1,4 @@
-"""Clusters that were ordered by their number, and defaults that collapse: the real HDBSCAN on real shapes."""
+"""Requested numbers of clusters, and default clusterings that collapse, with the real HDBSCAN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST = DensitySettings(min_cluster_size=5, min_samples=5, cluster_selection_met
 
 
 class Fits:
-    """Fits of HDBSCAN on one layout, counted."""
+    """Fits HDBSCAN on one layout and counts the fits."""
 
     def __init__(self, points: np.ndarray[Any, Any]) -> None:
         self.points = points
@@ -39,15 +39,15 @@ def topics() -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def lump() -> np.ndarray[Any, Any]:
-    """A wide lump with denser spots in it, and two small groups far away: two or three clusters by excess of mass."""
+def two_scale_groups() -> np.ndarray[Any, Any]:
+    """A wide group with denser parts, and two small distant groups: two or three clusters by excess of mass."""
     random = np.random.default_rng(1)
     spots = random.normal(0, 1, (12, 1, 3)) + random.normal(0, 0.3, (12, 150, 3))
     return np.concatenate([spots.reshape(-1, 3), *(random.normal(c, 0.05, (60, 3)) for c in (40, -40))])
 
 
 @pytest.mark.parametrize("wanted", [60, 20, 8])
-def test_about_the_ordered_number_is_found_in_a_few_fits(topics, wanted):
+def test_about_the_requested_number_of_clusters_is_found_in_a_few_fits(topics, wanted):
     fits = Fits(topics)
     found = about(fits, FIRST, wanted, methods=("eom", "leaf"))
     assert found.n_clusters == pytest.approx(wanted, rel=0.5)
@@ -58,14 +58,14 @@ def test_about_the_ordered_number_is_found_in_a_few_fits(topics, wanted):
     assert any("cluster.levels asks for about" in note for note in found.notes) == off
 
 
-def test_a_number_that_cannot_be_had_is_said(topics):
+def test_an_unreachable_number_of_clusters_is_reported(topics):
     found = about(Fits(topics), FIRST, 900, methods=("leaf",))
     assert found.n_clusters < 500
     assert found.notes[-1].startswith("cluster.levels asks for about 900 clusters of at least 5 documents")
 
 
-def test_a_default_that_collapses_gives_way_and_says_so(lump):
-    fits = Fits(lump)
+def test_a_collapsed_default_clustering_is_replaced_and_reported(two_scale_groups):
+    fits = Fits(two_scale_groups)
     first = DensitySettings(min_cluster_size=15, min_samples=10, cluster_selection_method="eom")
     default = fits(first)
     assert collapse(default) is not None
@@ -79,14 +79,14 @@ def test_a_default_that_collapses_gives_way_and_says_so(lump):
     assert "were used instead" in found.notes[-1]
 
 
-def test_a_default_that_holds_is_kept_as_it_is(topics):
+def test_a_good_default_clustering_is_kept(topics):
     fits = Fits(topics)
     found = without_collapse(fits, FIRST)
     assert fits.seen == [FIRST]
     assert "tried" not in found.details
 
 
-def test_where_everything_collapses_the_least_bad_is_kept_and_said():
+def test_if_everything_collapses_the_best_is_kept_and_reported():
     fits = Fits(np.random.default_rng(2).normal(size=(1_200, 5)))
     first = DensitySettings(min_cluster_size=400, min_samples=10, cluster_selection_method="eom")
     found = without_collapse(fits, first)
@@ -112,7 +112,7 @@ def test_levels_are_a_list_a_number_or_about_a_number(given, levels):
         ({"levels": [20], "method": "kmeans", "n_clusters": 30}, "leave one out"),
     ],
 )
-def test_levels_that_cannot_be_are_refused(settings, said):
+def test_impossible_levels_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         ClusterConfig(**settings)
 
@@ -126,5 +126,5 @@ def test_levels_that_cannot_be_are_refused(settings, said):
         ({"cluster_selection_epsilon": 1}, False),
     ],
 )
-def test_settings_that_were_given_are_kept(settings, may):
+def test_explicit_settings_are_kept(settings, may):
     assert ClusterConfig(**settings).may_adapt is may

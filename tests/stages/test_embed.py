@@ -1,4 +1,4 @@
-"""Which shards of documents have no vectors."""
+"""Shards of documents without vectors are pending."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def listing(*names: str) -> Listing:
 
 
 @pytest.mark.parametrize("batch", [20_000, 2])
-def test_shards_without_vectors_in_the_folder_of_the_embedding_are_pending(
-    monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
+def test_shards_without_an_object_of_vectors_are_pending(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr(embed, "BATCH", batch)
     there = listing(
         "embeddings/embedding-1/aa/aa1.parquet",
@@ -49,14 +47,14 @@ def test_shards_without_vectors_in_the_folder_of_the_embedding_are_pending(
     assert embed.pending_shards(shards(asked), "embedding-1", there).tolist() == [False, True, False, True, True]
 
 
-def test_no_shard_is_pending_among_none() -> None:
+def test_without_shards_none_is_pending() -> None:
     there = listing("embeddings/embedding-1/aa/aa1.parquet")
     assert embed.pending_shards(NO_SHARDS, "embedding-1", there).tolist() == []
     assert embed.pending_shards(shards(["aa1"]), "embedding-1", Listing()).tolist() == [True]
 
 
 @pytest.mark.parametrize("kind", [pa.null(), pa.list_(pa.float32())])
-def test_a_shard_of_which_no_document_has_a_vector_lies_beside_the_others(tmp_path: Path, kind: pa.DataType) -> None:
+def test_a_shard_without_any_vectors_is_stored_like_the_others(tmp_path: Path, kind: pa.DataType) -> None:
     """Whichever comes first, and whatever type the empty column has."""
     for name, vectors in (("a", pa.nulls(2, kind)), ("b", pa.array([[3.0, 4.0], None]))):
         pq.write_table(pa.table({"text": [f"{name}1", f"{name}2"], "v": vectors}), tmp_path / f"{name}.parquet")

@@ -1,4 +1,4 @@
-"""A staged embedder in a worker: the next shard is prepared and given to the device before the last one is done."""
+"""A staged embedder in a worker: the next shard is prepared and queued before the last one is finished."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def worker_of(
     return EmbedWorker(workspace.store, spec, request), list(snapshot.shards), workspace.store
 
 
-def all_in_flight(worker: EmbedWorker, shards: list[Any]) -> list[Any]:
-    """Run shards as the process of a worker does: as one ends, the next one begins."""
+def run_pipelined(worker: EmbedWorker, shards: list[Any]) -> list[Any]:
+    """Run shards as a worker process does: the next one starts as one ends."""
     pipelined = Pipelined(worker)
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         return list(pool.map(pipelined.run, shards))
@@ -115,12 +115,12 @@ def objects(store: Store) -> dict[str, bytes]:
     }
 
 
-def test_the_device_has_the_next_shard_before_it_has_done_the_last(corpus, tmp_path, monkeypatch):
+def test_the_next_shard_is_queued_before_the_device_finishes_the_last(corpus, tmp_path, monkeypatch):
     staged = Staged()
     assert is_staged(staged)
     assert not is_staged(Plain())
     worker, shards, store = worker_of(corpus, tmp_path / "staged", staged, monkeypatch)
-    receipts = all_in_flight(worker, shards)
+    receipts = run_pipelined(worker, shards)
     assert [one.key for one in receipts] == [one.key for one in shards]
     events = staged.events
     for number in range(SHARDS - 1):
@@ -130,14 +130,14 @@ def test_the_device_has_the_next_shard_before_it_has_done_the_last(corpus, tmp_p
     for number in range(SHARDS - IN_FLIGHT):
         assert events.index(f"finished {number}") < events.index(f"prepared {number + IN_FLIGHT}")
     plain, again, other = worker_of(corpus, tmp_path / "plain", Plain(), monkeypatch)
-    expected = all_in_flight(plain, again)
+    expected = run_pipelined(plain, again)
     assert objects(store) == objects(other)
     assert len(objects(store)) == 2 * SHARDS
     assert [one.kept() for one in receipts] == [one.kept() for one in expected]
     assert all(one.work is not None and one.work.computing >= 0 and one.work.waiting >= 0 for one in receipts)
 
 
-def test_a_shard_alone_is_what_it_is_among_others(corpus, tmp_path, monkeypatch):
+def test_a_shard_does_not_depend_on_other_shards(corpus, tmp_path, monkeypatch):
     worker, shards, _ = worker_of(corpus, tmp_path / "ws", Staged(1), monkeypatch)
     receipt = worker(shards[0])
     assert (receipt.rows, receipt.embedded) == (ROWS, ROWS - ROWS // 4)
@@ -153,7 +153,7 @@ class Failing(Staged):
         return found
 
 
-def test_an_error_of_finishing_is_of_its_shard_and_the_one_before_is_written(corpus, tmp_path, monkeypatch):
+def test_an_error_in_finish_affects_only_its_shard(corpus, tmp_path, monkeypatch):
     worker, shards, store = worker_of(corpus, tmp_path / "ws", Failing(), monkeypatch)
     done: list[Any] = []
     with pytest.raises(CorpusError, match="not finite") as caught:
@@ -164,7 +164,7 @@ def test_an_error_of_finishing_is_of_its_shard_and_the_one_before_is_written(cor
     assert not any(shards[1].key in name for name in written)
 
 
-def test_what_was_prepared_and_is_not_computed_is_dropped(corpus, tmp_path, monkeypatch):
+def test_prepared_shards_that_are_not_computed_are_dropped(corpus, tmp_path, monkeypatch):
     """The thread that tokenises a shard ends with it."""
     dropped = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What embedding workers did is measured where they run, and reaches the record, the status and the metrics."""
+"""Work of embedding workers is measured in the workers, and is in the record, the status and the metrics."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def job(corpus: list[str], out: Path, **groups: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_a_run_records_what_each_worker_did(
+def test_a_run_records_the_work_of_each_worker(
     corpus: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -96,7 +96,7 @@ def test_a_run_records_what_each_worker_did(
     assert "of the time waiting" in said
 
 
-def test_what_a_run_measured_is_no_part_of_what_is_kept_with_the_vectors(corpus: list[str], tmp_path: Path) -> None:
+def test_measurements_of_a_run_are_not_stored_with_the_vectors(corpus: list[str], tmp_path: Path) -> None:
     values = job(corpus, tmp_path / "ws")
     latentscale.open(values["out"], must_exist=False).run(values, until="embed", progress="quiet")
     store = Store(values["out"])
@@ -105,7 +105,7 @@ def test_what_a_run_measured_is_no_part_of_what_is_kept_with_the_vectors(corpus:
             assert not {"work", "seconds"} & set(read_footer(store, name).facts)
 
 
-def test_waiting_and_computing_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_and_computing_are_measured_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 0.0, 3.0, 5.0, 9.0, 10.0, 12.0])
     clock_module = "latentscale.stages.embed_receipt.time.perf_counter"
     monkeypatch.setattr(clock_module, lambda: next(moments))
@@ -118,7 +118,7 @@ def test_waiting_and_computing_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
     assert (second.load_seconds, second.waiting, second.computing, second.device) == (3.0, 1.0, 2.0, "cuda:0")
 
 
-def test_time_in_which_two_shards_are_computed_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_time_of_two_shards_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 1.0, 2.0, 4.0, 7.0, 9.0, 9.5, 12.0])
     monkeypatch.setattr("latentscale.stages.embed_receipt.time.perf_counter", lambda: next(moments))
     clock = WorkClock("cuda:0")
@@ -147,7 +147,7 @@ def test_the_figures_add_up_and_the_slowest_worker_comes_first() -> None:
     assert figures["by_worker"][0]["worker"] == f"node:{LISTED + 1}"
 
 
-def test_a_run_that_goes_on_reports_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_run_reports_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentscale.pipeline.embed_work.WRITTEN_EVERY", 0.0)
     seen: list[dict[str, Any]] = []
     work = EmbedWork(seen.append)
@@ -175,7 +175,7 @@ def test_the_figures_reach_the_metrics_file() -> None:
     assert found["latentscale_embed_halved_batches"][0].value == 3.0
 
 
-def test_a_width_that_differs_is_refused_with_both_shards() -> None:
+def test_differing_widths_are_refused_naming_both_shards() -> None:
     widths = Widths(lambda key: f"{key}.parquet")
     widths.add("one", 4)
     widths.add("two", 4)
@@ -189,7 +189,7 @@ def test_a_width_that_differs_is_refused_with_both_shards() -> None:
 
 
 class Wrong:
-    """An embedder that answers something else than it was asked for."""
+    """An embedder with invalid results."""
 
     def __init__(self, rows: int, width: int, value: float = 1.0) -> None:
         self._answer = np.full((rows, width), value, np.float32)
@@ -207,7 +207,7 @@ class Wrong:
         (Wrong(20, 256, float("nan")), "not finite"),
     ],
 )
-def test_an_embedder_that_answers_something_else_is_refused(
+def test_invalid_results_of_an_embedder_are_refused(
     corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: Wrong, said: str
 ) -> None:
     from latentscale.embedders.static import StaticSpec
@@ -226,7 +226,7 @@ def test_an_embedder_that_answers_something_else_is_refused(
     assert next(latest_runs(workspace.store))["facts"].get("embedding") is None
 
 
-def test_vectors_of_two_widths_in_a_corpus_are_refused_with_their_files() -> None:
+def test_vectors_of_two_widths_are_refused_naming_their_files() -> None:
     """Different workers read the files, so that none has seen both."""
     receipts = Receipts(ingest.ShardReceipt)
     for key, width in (("a", 2), ("none", None), ("b", 3)):

@@ -144,7 +144,7 @@ def test_lines_may_end_with_a_carriage_return_alone(tmp_path: Path, run: Callabl
     assert run(tmp_path / "b.txt").texts() == ["one\rtwo", "three"]
 
 
-def test_settings_that_came_later_alter_no_key_by_their_defaults():
+def test_settings_added_later_change_no_key_at_their_defaults():
     corpus = CorpusConfig(sources=("x",), text="text")
     assert ingest_plan.stage_digest(corpus, IngestConfig()) == "0b3007fcc0d42675fecc8ecb83608932"
     assert ingest_plan.stage_digest(corpus, IngestConfig(max_columns=9)) == "0b3007fcc0d42675fecc8ecb83608932"
@@ -196,7 +196,7 @@ def test_reserved_names_are_stored_under_others(tmp_path: Path, run: Callable[..
     assert (row["row"], row["source"], row["source_row"]) == (0, "a.parquet", 0)
 
 
-def test_bad_texts_are_rejected_and_their_neighbours_are_not(tmp_path: Path, run: Callable[..., Run]):
+def test_only_bad_texts_are_rejected(tmp_path: Path, run: Callable[..., Run]):
     texts = ["good", None, "", " \t\u200b\ufeff\u00a0", "x" * 101, "also good"]
     for kind in ("parquet", "jsonl"):
         made = run(
@@ -218,7 +218,7 @@ def test_ragged_rows_are_rejected_with_their_line(tmp_path: Path, run: Callable[
     assert "3 fields instead of 2" in made.rejects()[0]["detail"]
 
 
-def test_a_quote_without_an_end_takes_no_other_row_with_it(tmp_path: Path, run: Callable[..., Run]):
+def test_an_unclosed_quote_rejects_no_other_row(tmp_path: Path, run: Callable[..., Run]):
     rows = "".join(f'{i},"row {i}"\n' for i in range(100))
     (tmp_path / "a.csv").write_text('id,text\n0,"open\n' + rows + '7,"never closed\n8,last\n')
     made = run(tmp_path / "a.csv", text="text")
@@ -226,7 +226,7 @@ def test_a_quote_without_an_end_takes_no_other_row_with_it(tmp_path: Path, run: 
     assert [(r["line"], r["reason"]) for r in made.rejects()] == [(2, "bad_quoting"), (103, "bad_quoting")]
 
 
-def test_quotes_inside_a_field_are_kept_as_they_are(tmp_path: Path, run: Callable[..., Run]):
+def test_quotes_inside_a_field_are_kept(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_text('id,text\n1,"abc" def\n2,5" disk\n3,"say ""hi"""\n')
     assert run(tmp_path / "a.csv", text="text").texts() == ['"abc" def', '5" disk', 'say "hi"']
 
@@ -250,9 +250,7 @@ def test_a_csv_with_bom_crlf_and_odd_header_is_read(tmp_path: Path, run: Callabl
 @pytest.mark.parametrize(
     ("encoding", "text"), [("cp1252", "naïve “café”"), ("utf-16", "東京 café"), ("gb18030", "北京")]
 )
-def test_other_encodings_are_read_when_they_are_named(
-    tmp_path: Path, run: Callable[..., Run], encoding: str, text: str
-):
+def test_other_encodings_are_read_if_configured(tmp_path: Path, run: Callable[..., Run], encoding: str, text: str):
     (tmp_path / "a.csv").write_bytes(f"id,text\n1,{text}\n2,plain\n".encode(encoding))
     (tmp_path / "b.jsonl").write_bytes((json.dumps({"text": text}, ensure_ascii=False) + "\n").encode(encoding))
     assert run([tmp_path / "a.csv", tmp_path / "b.jsonl"], text="text", encoding=encoding).texts() == [
@@ -314,7 +312,7 @@ def test_types_of_json_follow_the_values(tmp_path: Path, run: Callable[..., Run]
     assert [row["mixed"] for row in made.documents()] == ["1", "x"]
 
 
-def test_one_endless_line_is_rejected_unread(tmp_path: Path, run: Callable[..., Run]):
+def test_an_endless_line_is_rejected_without_reading_it(tmp_path: Path, run: Callable[..., Run]):
     long = json.dumps({"text": "x" * 30_000_000})
     with gzip.open(tmp_path / "a.jsonl.gz", "wt") as file:
         file.write('{"text": "first"}\n' + long + '\n{"text": "last"}\n')
@@ -333,7 +331,7 @@ def test_where_compares_csv_columns_as_text_or_as_numbers(tmp_path: Path, run: C
     assert (made.receipts[0].filtered, made.receipts[0].rejected, made.receipts[0].rows_in) == (7, 0, 10)
 
 
-def test_a_condition_that_cannot_be_is_refused_with_the_columns(tmp_path: Path, run: Callable[..., Run]):
+def test_an_invalid_condition_is_refused_listing_the_columns(tmp_path: Path, run: Callable[..., Run]):
     path = write(tmp_path / "a.parquet", ROWS)
     with pytest.raises(ConfigError, match="names 'langg'") as error:
         run(path, text="text", where="langg = 'en'")
@@ -355,7 +353,7 @@ def test_limit_takes_the_first_documents_across_files(tmp_path: Path, run: Calla
     assert sum(r.rows_in for r in made.receipts) == 7
 
 
-def test_a_sample_is_the_same_whatever_the_shards(tmp_path: Path, run: Callable[..., Run]):
+def test_a_sample_does_not_depend_on_the_shards(tmp_path: Path, run: Callable[..., Run]):
     rows = [{"id": i, "text": f"text {i}"} for i in range(2_000)]
     path = write(tmp_path / "a.jsonl", rows)
     half = run(path, text="text", id="id", sample=0.5)
@@ -366,7 +364,7 @@ def test_a_sample_is_the_same_whatever_the_shards(tmp_path: Path, run: Callable[
     assert set(quarter.texts()) < set(half.texts())
 
 
-def test_shards_end_at_rows_or_bytes_and_the_last_says_so(tmp_path: Path, run: Callable[..., Run]):
+def test_shards_end_at_rows_or_bytes_and_the_last_is_marked(tmp_path: Path, run: Callable[..., Run]):
     path = write(tmp_path / "a.jsonl", [{"text": f"{i} " + "x" * 1_000} for i in range(250)])
     by_rows = run(path, text="text", shard_rows=100)
     assert [(r.index, r.rows, r.last) for r in by_rows.receipts] == [(0, 100, False), (1, 100, False), (2, 50, True)]
@@ -377,7 +375,9 @@ def test_shards_end_at_rows_or_bytes_and_the_last_says_so(tmp_path: Path, run: C
     assert [(r.rows, r.last) for r in exact.receipts] == [(125, False), (125, True)]
 
 
-def test_a_large_parquet_is_cut_at_row_groups(tmp_path: Path, run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
+def test_a_large_parquet_file_is_split_at_row_groups(
+    tmp_path: Path, run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(ingest_plan, "TINY_BYTES", 0)
     monkeypatch.setattr(ingest_plan, "WHOLE_PARQUET_BYTES", 0)
     table = pa.table({"text": [f"text {i}" for i in range(1_000)]})
@@ -390,7 +390,7 @@ def test_a_large_parquet_is_cut_at_row_groups(tmp_path: Path, run: Callable[...,
     assert [r.rows for r in small.receipts[:4]] == [30, 30, 30, 10]
 
 
-def test_an_added_small_file_alters_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_added_small_file_changes_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ingest_plan, "GROUP_BYTES", 1 << 18)
     folder = tmp_path / "many"
     folder.mkdir()
@@ -426,7 +426,7 @@ def test_a_rerun_reads_nothing_and_writes_nothing(tmp_path: Path, run: Callable[
     assert second.store.list() == before
 
 
-def test_a_half_done_file_goes_on_without_writing_finished_shards_again(tmp_path: Path, run: Callable[..., Run]):
+def test_a_half_done_file_resumes_without_rewriting_finished_shards(tmp_path: Path, run: Callable[..., Run]):
     path = write(tmp_path / "a.jsonl", [{"text": f"text {i}"} for i in range(500)])
     first = run(path, text="text", shard_rows=100)
     whole = {r.name: first.store.read_bytes(r.name) for r in first.receipts}
@@ -441,7 +441,7 @@ def test_a_half_done_file_goes_on_without_writing_finished_shards_again(tmp_path
     assert again.rejects() == []
 
 
-def test_a_worker_killed_between_rejects_and_documents_leaves_nothing_that_counts(
+def test_a_worker_killed_between_rejects_and_documents_leaves_no_finished_shard(
     tmp_path: Path, run: Callable[..., Run]
 ):
     path = write(tmp_path / "a.jsonl", [{"text": f"text {i}" if i % 9 else ""} for i in range(500)])
@@ -480,7 +480,7 @@ def test_a_lone_last_shard_does_not_make_a_unit_complete(tmp_path: Path, run: Ca
     assert len(run(path, text="text", shard_rows=100).pending) == 1
 
 
-def test_units_and_receipts_travel_as_json(tmp_path: Path, run: Callable[..., Run]):
+def test_units_and_receipts_are_serialised_as_json(tmp_path: Path, run: Callable[..., Run]):
     from pydantic import TypeAdapter
 
     made = run(write(tmp_path / "a.csv", ROWS), text="text")
@@ -490,7 +490,7 @@ def test_units_and_receipts_travel_as_json(tmp_path: Path, run: Callable[..., Ru
     assert receipts.validate_json(receipts.dump_json(made.receipts)) == made.receipts
 
 
-def test_a_key_that_some_files_of_json_lines_lack_is_null_there(tmp_path: Path, run: Callable[..., Run]):
+def test_a_key_missing_in_some_json_files_is_null(tmp_path: Path, run: Callable[..., Run]):
     folder = tmp_path / "docs"
     folder.mkdir()
     write(folder / "a.jsonl", [{"text": "one"}])
@@ -513,7 +513,7 @@ def test_a_corpus_and_a_workspace_may_be_at_a_url(tmp_path: Path, kind: str):
     assert len(Run(store, f"memory://raw-{kind}", text="text", shard_rows=2).pending) == 0
 
 
-def test_the_demo_corpus_is_read_by_its_word(run: Callable[..., Run]):
+def test_the_demo_corpus_is_read_by_its_name(run: Callable[..., Run]):
     made = run("demo")
     made.limits()
     assert len(made.texts()) > 5_000
@@ -523,7 +523,7 @@ def test_the_demo_corpus_is_read_by_its_word(run: Callable[..., Run]):
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
-def refused(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> str:
+def error_of(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> str:
     with pytest.raises(kind) as error:
         action()
     message = str(error.value)
@@ -532,24 +532,24 @@ def refused(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> s
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
-def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path, run: Callable[..., Run], kind: str):
+def test_a_missing_column_is_reported_with_the_nearest_name(tmp_path: Path, run: Callable[..., Run], kind: str):
     path = write(tmp_path / f"a.{kind}", ROWS)
-    message = refused(lambda: run(path, text="txt"))
+    message = error_of(lambda: run(path, text="txt"))
     assert "has no column 'txt'" in message
     assert "text, id, score, lang" in message
     assert "Did you mean 'text'?" in message
-    assert "has no column 'idd'" in refused(lambda: run(path, text="text", id="idd"))
+    assert "has no column 'idd'" in error_of(lambda: run(path, text="text", id="idd"))
 
 
-def test_a_corpus_without_a_text_setting_says_which_columns_there_are(tmp_path: Path, run: Callable[..., Run]):
-    message = refused(lambda: run(write(tmp_path / "a.csv", [{"body": "x", "title": "y"}])))
+def test_a_corpus_without_a_text_setting_lists_its_columns(tmp_path: Path, run: Callable[..., Run]):
+    message = error_of(lambda: run(write(tmp_path / "a.csv", [{"body": "x", "title": "y"}])))
     assert "which column" in message
     assert "body, title" in message
 
 
 def test_a_text_column_of_another_type_is_refused(tmp_path: Path, run: Callable[..., Run]):
-    assert "is of type int64" in refused(lambda: run(write(tmp_path / "a.parquet", ROWS), text="id"))
-    assert "holds int, not text" in refused(lambda: run(write(tmp_path / "a.jsonl", ROWS), text="id"))
+    assert "is of type int64" in error_of(lambda: run(write(tmp_path / "a.parquet", ROWS), text="id"))
+    assert "holds int, not text" in error_of(lambda: run(write(tmp_path / "a.jsonl", ROWS), text="id"))
 
 
 def test_text_may_be_dictionary_encoded_or_large(tmp_path: Path, run: Callable[..., Run]):
@@ -562,7 +562,7 @@ def test_text_may_be_dictionary_encoded_or_large(tmp_path: Path, run: Callable[.
 def test_a_truncated_parquet_is_refused(tmp_path: Path, run: Callable[..., Run]):
     path = write(tmp_path / "a.parquet", ROWS)
     path.write_bytes(path.read_bytes()[:-20])
-    message = refused(lambda: run(path, text="text"))
+    message = error_of(lambda: run(path, text="text"))
     assert "a.parquet is not a complete parquet file" in message
 
 
@@ -570,24 +570,24 @@ def test_a_truncated_parquet_is_refused(tmp_path: Path, run: Callable[..., Run])
 def test_a_truncated_compressed_file_is_refused(tmp_path: Path, run: Callable[..., Run], kind: str):
     path = write(tmp_path / f"a.jsonl.{kind}", [{"text": f"{i * 7919 % 10_007}"} for i in range(5_000)])
     path.write_bytes(path.read_bytes()[:-500])
-    assert "damaged or cut short" in refused(lambda: run(path, text="text"))
+    assert "damaged or cut short" in error_of(lambda: run(path, text="text"))
 
 
-def test_a_file_that_is_of_another_kind_than_its_name_is_refused(tmp_path: Path, run: Callable[..., Run]):
+def test_a_file_whose_format_contradicts_its_name_is_refused(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_bytes(gzip.compress(b"text\nx\n"))
-    assert "what it holds is gzip" in refused(lambda: run(tmp_path / "a.csv", text="text"))
+    assert "what it holds is gzip" in error_of(lambda: run(tmp_path / "a.csv", text="text"))
     (tmp_path / "b.csv.gz").write_bytes(b"text\nx\n")
-    assert "damaged" in refused(lambda: run(tmp_path / "b.csv.gz", text="text"))
+    assert "damaged" in error_of(lambda: run(tmp_path / "b.csv.gz", text="text"))
 
 
-def test_a_header_that_is_not_utf8_is_refused_with_the_way_out(tmp_path: Path, run: Callable[..., Run]):
+def test_a_header_that_is_not_utf8_is_refused_with_a_hint(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_bytes(b"caf\xe9,text\n1,x\n")
-    assert "corpus.encoding" in refused(lambda: run(tmp_path / "a.csv", text="text"))
+    assert "corpus.encoding" in error_of(lambda: run(tmp_path / "a.csv", text="text"))
 
 
 def test_a_wrong_delimiter_in_the_settings_is_refused_with_the_right_one(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_text("id;text\n1;hello\n")
-    assert "';'" in refused(lambda: run(tmp_path / "a.csv", text="text", delimiter="|"))
+    assert "';'" in error_of(lambda: run(tmp_path / "a.csv", text="text", delimiter="|"))
     assert run(tmp_path / "a.csv", text="text").texts() == ["hello"]
 
 
@@ -597,17 +597,17 @@ def test_a_corpus_without_rows_is_refused(tmp_path: Path, run: Callable[..., Run
     (tmp_path / "c.txt").write_text("")
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "d.parquet")
     for name in ("a.csv", "b.jsonl", "c.txt", "d.parquet"):
-        assert "no rows" in refused(lambda name=name: run(tmp_path / name, text="text"))
+        assert "no rows" in error_of(lambda name=name: run(tmp_path / name, text="text"))
 
 
-def test_a_json_array_is_refused_as_what_it_is(tmp_path: Path, run: Callable[..., Run]):
+def test_a_json_array_is_refused_by_name(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.jsonl").write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=1))
-    message = refused(run(tmp_path / "a.jsonl", text="text").limits)
+    message = error_of(run(tmp_path / "a.jsonl", text="text").limits)
     assert "rows are rejected" in message
     assert "Each line must be one JSON object" in message
 
 
-def test_an_empty_file_among_others_is_no_error(tmp_path: Path, run: Callable[..., Run]):
+def test_an_empty_file_among_others_is_accepted(tmp_path: Path, run: Callable[..., Run]):
     for name in ("a.csv", "b.csv.gz", "c.jsonl", "d.txt"):
         (tmp_path / name).write_bytes(b"")
     write(tmp_path / "z.csv", [{"text": "one"}, {"text": "two"}])
@@ -617,53 +617,53 @@ def test_an_empty_file_among_others_is_no_error(tmp_path: Path, run: Callable[..
 
 def test_thousands_of_different_keys_are_refused(tmp_path: Path, run: Callable[..., Run]):
     rows = [{"text": "a", f"key {i}": 1} for i in range(3_000)]
-    message = refused(lambda: run(write(tmp_path / "a.jsonl", rows), text="text"))
+    message = error_of(lambda: run(write(tmp_path / "a.jsonl", rows), text="text"))
     assert "3,001 columns, more than ingest.max_columns = 2,000" in message
     assert "a.jsonl" in message
 
 
-def test_too_many_rejects_end_with_their_places(tmp_path: Path, run: Callable[..., Run]):
+def test_too_many_rejects_end_the_run_with_their_positions(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_text("id,text\n" + "".join(f"{i},fine\n" if i % 5 else f"{i}\n" for i in range(50)))
     made = run(tmp_path / "a.csv", text="text")
-    message = refused(made.limits, RejectLimitError)
+    message = error_of(made.limits, RejectLimitError)
     assert "10 of 50 rows (20.0%)" in message
     assert "a.csv:2 ragged" in message
     run(tmp_path / "a.csv", text="text", max_reject_fraction=0.3).limits()
 
 
-def test_a_file_of_another_encoding_ends_with_the_way_out(tmp_path: Path, run: Callable[..., Run]):
+def test_a_file_in_another_encoding_is_refused_with_a_hint(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_bytes(b"text\n" + b"caf\xe9\n" * 10 + b"plain\n" * 10)
-    message = refused(run(tmp_path / "a.csv", text="text").limits, RejectLimitError)
+    message = error_of(run(tmp_path / "a.csv", text="text").limits, RejectLimitError)
     assert "a.csv:2 undecodable" in message
     assert "corpus.encoding" in message
 
 
-def test_all_blank_texts_end_with_the_reason(tmp_path: Path, run: Callable[..., Run]):
+def test_a_corpus_of_blank_texts_is_refused_with_the_reason(tmp_path: Path, run: Callable[..., Run]):
     made = run(write(tmp_path / "a.parquet", [{"text": " "}] * 3), text="text")
-    assert "all 3 rows are rejected: 3 blank_text" in refused(made.limits)
+    assert "all 3 rows are rejected: 3 blank_text" in error_of(made.limits)
 
 
-def test_a_condition_that_leaves_nothing_is_refused(tmp_path: Path, run: Callable[..., Run]):
+def test_a_condition_that_matches_nothing_is_refused(tmp_path: Path, run: Callable[..., Run]):
     made = run(write(tmp_path / "a.parquet", ROWS), text="text", where="lang = 'xx'")
-    assert "leaves out 3" in refused(made.limits)
+    assert "leaves out 3" in error_of(made.limits)
 
 
 def test_bad_vectors_are_refused_with_their_row(tmp_path: Path, run: Callable[..., Run]):
     good = {"text": "a", "v": [0.1, 0.2]}
     for bad in ([0.1, float("nan")], [0.1]):
         path = write(tmp_path / "a.parquet", [good, {"text": "b", "v": bad}])
-        assert "row 1" in refused(lambda path=path: run(path, text="text", vectors="v"))
-    assert "vectors are lists" in refused(lambda: run(write(tmp_path / "b.csv", ROWS), text="text", vectors="score"))
+        assert "row 1" in error_of(lambda path=path: run(path, text="text", vectors="v"))
+    assert "vectors are lists" in error_of(lambda: run(write(tmp_path / "b.csv", ROWS), text="text", vectors="score"))
     made = run(write(tmp_path / "c.jsonl", [good, good]), text="text", vectors="v")
     assert [row["v"] for row in made.documents()] == [[0.1, 0.2]] * 2
     assert made.receipts[0].vector_width == 2
 
 
-def test_vectors_of_different_files_must_have_one_width(tmp_path: Path, run: Callable[..., Run]):
+def test_vectors_of_all_files_must_have_the_same_width(tmp_path: Path, run: Callable[..., Run]):
     write(tmp_path / "a.parquet", [{"text": "a", "v": [0.1, 0.2]}])
     write(tmp_path / "b.jsonl", [{"text": "b", "v": [0.1, 0.2, 0.3]}])
     made = run([tmp_path / "a.parquet", tmp_path / "b.jsonl"], text="text", vectors="v")
-    assert "different widths: 2, 3" in refused(made.limits)
+    assert "different widths: 2, 3" in error_of(made.limits)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python

@@ -1,4 +1,4 @@
-"""The evidence of a cluster besides its words: values and numbers of columns, and the sibling most like it."""
+"""Evidence of a cluster besides its words: values and numbers of columns, and the most similar sibling."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def documents(rows: int = 360) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evidence") / "ws"
     ls.run(
         documents(),
@@ -50,8 +50,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_columns_that_set_a_cluster_apart_have_a_lift_with_its_interval(made: Path) -> None:
-    ws = ls.open(made)
+def test_distinctive_columns_of_a_cluster_have_a_lift_with_its_interval(workspace_folder: Path) -> None:
+    ws = ls.open(workspace_folder)
     labels, points = ws.the_map().labels(), ws.the_map().points().collect()
     for row in labels.filter(pl.col("layer") == 0).to_dicts():
         inside = points.filter(pl.col("cluster") == row["cluster"])
@@ -68,13 +68,13 @@ def test_columns_that_set_a_cluster_apart_have_a_lift_with_its_interval(made: Pa
             assert (year["column"], year["median"]) == ("year", str(sorted(inside["year"])[(len(inside) - 1) // 2]))
             assert 0.6 < year["low"] < year["above"] < year["high"] <= 1
     record = ws.artifact(ws.the_map().record.request["labels"])
-    kept = pl.read_parquet(made / record.folder / "labels*.parquet")
+    kept = pl.read_parquet(workspace_folder / record.folder / "labels*.parquet")
     assert "secret" in {one["column"] for row in kept["columns"] for one in row}
 
 
-def test_the_page_has_them_with_the_cluster_most_alike(made: Path) -> None:
-    ws = ls.open(made)
-    folder = made / ws.the_map().record.folder / "viewer"
+def test_the_page_shows_distinctive_columns_and_the_most_similar_cluster(workspace_folder: Path) -> None:
+    ws = ls.open(workspace_folder)
+    folder = workspace_folder / ws.the_map().record.folder / "viewer"
     entries = json.loads((folder / "labels.json").read_text())["clusters"]
     details = json.loads((folder / "clusters.json").read_text())
     rows = {(row["layer"], row["cluster"]): row for row in ws.the_map().labels().to_dicts()}
@@ -90,7 +90,7 @@ def shifts(values: np.ndarray, clusters: np.ndarray, kind: pa.DataType = pa.floa
     return dict(number_shifts("x", kind, values.astype(np.float64), clusters.astype(np.int32)))
 
 
-def test_the_probability_is_that_of_all_pairs_and_equal_numbers_count_half() -> None:
+def test_the_probability_is_over_all_pairs_and_ties_count_half() -> None:
     random = np.random.default_rng(1)
     clusters = np.repeat([-1, 0, 1], [40, 30, 50])
     values = random.integers(0, 12, 120) + 6.0 * (clusters == 0)
@@ -104,7 +104,7 @@ def test_the_probability_is_that_of_all_pairs_and_equal_numbers_count_half() -> 
     assert found.elsewhere == str(int(np.sort(outside)[(len(outside) - 1) // 2]))
 
 
-def test_chance_is_no_shift_and_dates_are_written_as_dates() -> None:
+def test_random_differences_are_no_shift_and_dates_are_written_as_dates() -> None:
     random = np.random.default_rng(2)
     clusters = np.repeat(np.arange(20), 50)
     assert shifts(random.normal(size=1_000), clusters) == {}

@@ -1,4 +1,4 @@
-"""What the page shows of documents in no cluster."""
+"""Noise on the page: ``publish.noise``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import latentscale
 ROUGH: dict[str, Any] = {"cluster": {"min_cluster_size": 12}, "project": {"n_epochs": 50}}
 
 
-def shown(place: Path, made: Any) -> tuple[int, list[int], list[int]]:
+def noise_and_sizes(workspace_folder: Path, made: Any) -> tuple[int, list[int], list[int]]:
     """Of a map's own tiles: documents in no cluster, and the sizes of the finest clusters without and with noise."""
-    folder = place / made.record.folder / "viewer"
+    folder = workspace_folder / made.record.folder / "viewer"
     entries = json.loads((folder / "labels.json").read_text())["clusters"]
     finest = [entry for entry in entries if entry["layer"] == 0]
     noise = made.record.counts["page"]["noise"]
@@ -24,7 +24,7 @@ def shown(place: Path, made: Any) -> tuple[int, list[int], list[int]]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+def workspace_folder(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     folder = tmp_path_factory.mktemp("noise")
     (folder / "in").mkdir()
     demo[:600].write_parquet(folder / "in" / "0.parquet")
@@ -32,17 +32,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     return folder / "ws"
 
 
-def test_noise_is_kept_or_counted_with_its_nearest_cluster(place: Path, demo: pl.DataFrame) -> None:
-    kept = latentscale.open(place).current
-    noise, sizes, nearest = shown(place, kept)
+def test_noise_is_kept_or_assigned_to_its_nearest_cluster(workspace_folder: Path, demo: pl.DataFrame) -> None:
+    kept = latentscale.open(workspace_folder).current
+    noise, sizes, nearest = noise_and_sizes(workspace_folder, kept)
     assert noise == (kept.points().collect()["cluster"] < 0).sum() > 0
     assert sum(sizes) == 600 - noise
     assert sum(nearest) == 600
     # At its default the setting is no part of a map: the same map is found.
-    assert latentscale.open(place).map(publish=False, **ROUGH).id == kept.id
-    made = latentscale.run(place.parent / "in", out=place, progress="quiet", publish={"noise": "nearest"}, **ROUGH)
+    assert latentscale.open(workspace_folder).map(publish=False, **ROUGH).id == kept.id
+    made = latentscale.run(
+        workspace_folder.parent / "in", out=workspace_folder, progress="quiet", publish={"noise": "nearest"}, **ROUGH
+    )
     assert made.id != kept.id
-    now, now_sizes, now_nearest = shown(place, made)
+    now, now_sizes, now_nearest = noise_and_sizes(workspace_folder, made)
     assert now == 0
     assert sorted(now_sizes) == sorted(now_nearest) == sorted(nearest)
     # The points say what the algorithm said, and so do the labels.
@@ -52,6 +54,6 @@ def test_noise_is_kept_or_counted_with_its_nearest_cluster(place: Path, demo: pl
     )
     assert made.labels().select("size", "nearest_size").equals(kept.labels().select("size", "nearest_size"))
     # What an update adds is shown as the rest, whatever its settings say.
-    demo[600:660].write_parquet(place.parent / "in" / "1.parquet")
-    grown = latentscale.open(place).update(publish={"noise": "keep"})
-    assert shown(place, grown)[0] == 0
+    demo[600:660].write_parquet(workspace_folder.parent / "in" / "1.parquet")
+    grown = latentscale.open(workspace_folder).update(publish={"noise": "keep"})
+    assert noise_and_sizes(workspace_folder, grown)[0] == 0

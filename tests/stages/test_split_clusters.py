@@ -1,4 +1,4 @@
-"""Clusters that were split, and documents that were moved: the rest stays as it was, and a refit does it again."""
+"""Split clusters and moved documents: the rest is unchanged, and refits repeat the edits."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def edit_of(documents: np.ndarray[Any, Any], **changes: Any) -> ClusterEdit:
     return ClusterEdit(layer=0, label="c", size=len(documents), members=tuple(chosen), **changes)
 
 
-def cluster_anew(points: Any, count: int | None) -> Clustering:
+def recluster(points: Any, count: int | None) -> Clustering:
     return kmeans(points, n_clusters=count, seed=0, threads=1)
 
 
 def split(labels: Any, edits: list[ClusterEdit], earlier: Parts = NONE, layers: Any = LAYERS) -> Any:
     anchors = anchors_of(edits, refit=False)
-    return split_edited(clustering_of(labels), layers, ROWS, anchors, vectors(), earlier, cluster_anew)
+    return split_edited(clustering_of(labels), layers, ROWS, anchors, vectors(), earlier, recluster)
 
 
 @pytest.mark.parametrize("wanted", [3, "auto"])
-def test_a_cluster_is_split_by_what_its_documents_say_and_the_others_stay(wanted: Any) -> None:
+def test_splitting_a_cluster_by_its_documents_leaves_others_unchanged(wanted: Any) -> None:
     found, layers, parts = split(CLUSTERS, [edit_of(np.arange(100), split=wanted)])
     assert found.n_clusters == 5
     for direction in range(5):
@@ -64,7 +64,7 @@ def test_a_cluster_is_split_by_what_its_documents_say_and_the_others_stay(wanted
     assert (np.diff(np.bincount(found.labels)) <= 0).all()
 
 
-def test_a_part_is_split_again() -> None:
+def test_a_part_of_a_split_can_be_split() -> None:
     whole = edit_of(np.arange(100), split=2)
     found, _, _ = split(CLUSTERS, [whole])
     larger = np.flatnonzero(found.labels == np.bincount(found.labels[:100]).argmax())
@@ -112,16 +112,16 @@ def test_a_split_cluster_that_a_refit_loses_is_kept_as_a_whole_and_its_parts_are
     np.testing.assert_array_equal(again.labels == again.labels[0], found.labels == found.labels[0])
 
 
-def test_documents_that_are_all_alike_are_not_split() -> None:
+def test_identical_documents_are_not_split() -> None:
     same = np.ones((200, 8), np.float32)
     anchors = anchors_of([edit_of(np.arange(100), split=3)], refit=False)
-    found, _, parts = split_edited(clustering_of(CLUSTERS), LAYERS, ROWS, anchors, same, NONE, cluster_anew)
+    found, _, parts = split_edited(clustering_of(CLUSTERS), LAYERS, ROWS, anchors, same, NONE, recluster)
     np.testing.assert_array_equal(found.labels, CLUSTERS)
     assert parts.paths == []
     assert "parts" not in found.details
 
 
-def test_documents_are_moved_and_taken_out() -> None:
+def test_documents_are_moved_between_clusters_and_removed() -> None:
     edits = [
         edit_of(np.arange(100), remove=tuple(ROWS[[0, 1, 150]].tolist())),
         edit_of(np.arange(100, 160), add=tuple(ROWS[[5, 6, 199]].tolist())),
@@ -135,7 +135,7 @@ def test_documents_are_moved_and_taken_out() -> None:
     np.testing.assert_array_equal(layers[0], [1, 0, 0])
 
 
-def test_a_cluster_is_put_into_another_parent_with_all_that_lies_above() -> None:
+def test_a_cluster_moves_to_another_parent_in_all_coarser_layers() -> None:
     layers = [np.array([0, 1, 2], np.int32), np.array([0, 0, 1], np.int32)]
     edit = edit_of(np.arange(160, 200), parent="x", parent_members=tuple(ROWS[100:120].tolist()))
     first, second = place_edited(clustering_of(CLUSTERS), layers, ROWS, anchors_of([edit], refit=False))
@@ -146,7 +146,7 @@ def test_a_cluster_is_put_into_another_parent_with_all_that_lies_above() -> None
     assert [layer.tolist() for layer in kept] == [layer.tolist() for layer in layers]
 
 
-def test_a_cluster_that_is_left_without_documents_is_no_more() -> None:
+def test_a_cluster_without_documents_is_removed() -> None:
     edits = [edit_of(np.arange(100), add=tuple(ROWS[160:].tolist()))]
     found, layers = move_edited(clustering_of(CLUSTERS), LAYERS, ROWS, anchors_of(edits, refit=False))
     assert found.n_clusters == 2

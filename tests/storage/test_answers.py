@@ -1,4 +1,4 @@
-"""Answers of a service are found by their texts, and what workers spend adds up to no more than the limit."""
+"""Stored answers of a service are found by their texts, and workers together never exceed the cost limit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def answer(rows: int, *, refused: int | None = None, width: int = 3) -> Answer:
     return Answer(vectors=vectors, reasons=reasons, tokens=np.arange(rows, dtype=np.int64))
 
 
-def test_an_answer_is_found_by_its_texts_whatever_shard_it_was_for(tmp_path: Path) -> None:
+def test_an_answer_is_found_by_its_texts_in_any_shard(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     name = write_answer(store, MODEL, "shard-1", ["a", "b", "half \ud800"], answer(3, refused=1))
     assert is_answer_name(name)
@@ -73,7 +73,7 @@ def test_a_refusal_alone_has_no_width(tmp_path: Path) -> None:
     assert read_answer(store, name).answer.vectors.shape == (1, 0)
 
 
-def test_an_answer_that_is_gone_is_asked_for_again_and_one_under_another_name_is_damaged(tmp_path: Path) -> None:
+def test_a_missing_answer_is_requested_again_and_a_renamed_one_is_damaged(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     name = write_answer(store, MODEL, "s", ["a"], answer(1))
     index = AnswerIndex(store, MODEL)
@@ -109,7 +109,7 @@ def test_answers_count_against_the_limit_by_their_own_price(tmp_path: Path) -> N
     assert spent.describe(terms) == "2 requests to the language model, 100 tokens and 40 of answers: 0.0006"
 
 
-def test_what_workers_spend_together_never_exceeds_the_limit(tmp_path: Path) -> None:
+def test_the_total_spending_of_workers_never_exceeds_the_limit(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     limit = 10_000
     terms = ServiceTerms(price_per_million_tokens=1.0, max_cost=limit / 1e6)
@@ -143,7 +143,7 @@ def test_what_workers_spend_together_never_exceeds_the_limit(tmp_path: Path) -> 
     assert read_spending(store, "run").requests == 0
 
 
-def test_of_two_who_announce_at_once_and_fit_alone_one_is_granted_and_one_refused(tmp_path: Path) -> None:
+def test_one_of_two_concurrent_announcements_that_fit_alone_is_refused(tmp_path: Path) -> None:
     together = threading.Barrier(2)
 
     class Racing(Store):

@@ -85,7 +85,7 @@ def test_objects_are_written_several_at_a_time_in_the_order_of_the_record(tmp_pa
     assert not any(thread.is_alive() for thread in writers)
 
 
-def test_what_waits_in_memory_is_bounded(tmp_path: Path) -> None:
+def test_pending_writes_are_bounded(tmp_path: Path) -> None:
     store = Slow(str(tmp_path), together=3)
     uploads = Uploads(store, writers=8, pending_bytes=3_000)
     for number in range(20):
@@ -121,7 +121,7 @@ def test_ids_have_sixteen_characters() -> None:
     assert len(artifact_id("map", REQUEST)) == len("map-") + 16
 
 
-def test_a_record_of_another_request_is_never_taken_for_the_one_asked_for(tmp_path: Path) -> None:
+def test_a_record_of_another_request_is_never_returned(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     record = write_map(store, 2)
     found = find_artifact(store, "map", {**REQUEST}, [])
@@ -174,7 +174,7 @@ def test_the_table_is_read_only_where_the_parts_are_asked_for(tmp_path: Path) ->
     assert find_artifact(store, "map", REQUEST, []) is None
 
 
-def test_a_table_of_parts_that_was_altered_is_told(tmp_path: Path) -> None:
+def test_a_modified_table_of_parts_is_detected(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     record = write_map(store, 100)
     assert record.parts_table is not None
@@ -197,7 +197,7 @@ def test_the_content_says_whether_parts_are_the_same(tmp_path: Path) -> None:
     assert write_map(store, 99, {"n": 3}).content != first.content
 
 
-def test_a_part_that_is_gone_is_noticed_among_many(tmp_path: Path) -> None:
+def test_a_missing_part_is_detected_among_many(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     record = write_map(store, 100)
     store.delete([f"{record.folder}/points/part-00042.parquet"])

@@ -1,4 +1,4 @@
-"""Identity in buckets on scratch and stored runs, beside the same join in memory that it replaced."""
+"""Identity by hash buckets and stored runs, compared with an in-memory join."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def written_ids(store: Store, shards: int, rows: int) -> ShardTable:
     return ShardTable(keys=pa.array(keys), rows=sizes, bases=np.cumsum(sizes) - sizes, bytes=sizes)
 
 
-def test_a_shard_that_comes_back_takes_no_identity_that_another_has_now(tmp_path: Path) -> None:
+def test_a_returning_shard_takes_no_identity_now_used_by_another(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for key in ("k0", "k1"):
         write_shard(store, key, [("1", "u"), ("2", "v")], None)
@@ -321,7 +321,7 @@ def test_identities_are_those_of_the_join_in_memory(
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
-def test_rows_with_a_blank_id_are_documents_of_their_own(tmp_path: Path, kind: pa.DataType) -> None:
+def test_rows_with_a_blank_id_are_separate_documents(tmp_path: Path, kind: pa.DataType) -> None:
     store = Store(str(tmp_path))
     ids = ["", "a", "  ", "", None, "a", "b"]
     write_shard(store, "k", [(one, "t") for one in ids], kind)
@@ -384,7 +384,7 @@ def test_runs_stay_few_over_many_updates(tmp_path: Path) -> None:
     assert {len(run.keys) for run in list_runs(store)} > {8, 1}
 
 
-def test_a_run_of_which_most_is_gone_is_written_anew(tmp_path: Path) -> None:
+def test_a_mostly_obsolete_run_of_hashes_is_rewritten(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     table = written_ids(store, 10, 10)
     asked = {"id_column": "id", "text_column": "text", "parent": None}
@@ -408,7 +408,7 @@ def test_the_bytes_of_a_run_follow_from_its_shards(tmp_path: Path) -> None:
     assert held[0] == held[1]
 
 
-def test_a_run_that_lost_an_object_is_made_anew(tmp_path: Path) -> None:
+def test_a_run_of_hashes_that_lost_an_object_is_rebuilt(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     table = written_ids(store, 3, 50)
     asked = {"id_column": "id", "text_column": "text", "parent": None}
@@ -526,9 +526,7 @@ def test_ids_of_any_type_are_compared_as_strings(column: pa.Array, strings: list
     st.integers(0, 6),
     st.sampled_from([1, 16, 1 << 19]),
 )
-def test_a_spool_gives_back_what_it_was_given_bucket_by_bucket(
-    pieces: list[list[int]], bits: int, block_rows: int
-) -> None:
+def test_a_spool_returns_its_rows_by_bucket(pieces: list[list[int]], bits: int, block_rows: int) -> None:
     with Spool(bits, block_rows=block_rows) as spool:
         given_records = [(first, number) for number, piece in enumerate(pieces) for first in piece]
         for number, piece in enumerate(pieces):

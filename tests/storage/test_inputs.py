@@ -40,7 +40,7 @@ def test_a_directory_gives_its_readable_files_by_path(folder: Path):
     assert all(f.size == 1 for f in files)
 
 
-def test_text_files_beside_tables_are_read_only_when_a_pattern_names_them(folder: Path):
+def test_text_files_next_to_tables_are_read_only_if_a_pattern_matches_them(folder: Path):
     (folder / "README.md").write_text("about")
     assert "README.md" not in [f.path for f in listed(folder)]
     assert [f.path for f in listed(folder / "*.md")] == ["README.md"]
@@ -68,7 +68,7 @@ def test_two_files_of_one_relative_path_get_different_ones(tmp_path: Path):
     assert paths == ["a.csv", "two/a.csv"]
 
 
-def test_a_link_to_what_is_read_anyway_and_a_link_that_goes_round_add_nothing(folder: Path):
+def test_duplicate_and_cyclic_links_add_nothing(folder: Path):
     (folder / "linked.csv").symlink_to(folder / "b.csv")
     (folder / "loop").symlink_to(folder)
     assert [f.path for f in listed(folder)] == ["2024/c.parquet", "a.jsonl.gz", "b.csv"]
@@ -88,7 +88,7 @@ def test_a_missing_file_is_named_with_its_near_ones(folder: Path):
     assert len(str(error.value).splitlines()) <= 6
 
 
-def test_a_directory_without_a_readable_file_says_what_is_there(tmp_path: Path):
+def test_a_directory_without_a_readable_file_lists_its_content(tmp_path: Path):
     (tmp_path / "report.docx").write_bytes(b"x")
     with pytest.raises(CorpusError) as error:
         listed(tmp_path)

@@ -17,7 +17,7 @@ def hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("hashes")
-def test_each_key_is_found_at_its_first_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_key_is_found_at_its_first_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_index, "BATCH", 7)
     chance = np.random.default_rng(0)
     held = [f"key {number}" for number in chance.integers(0, 40, 60)]
@@ -35,7 +35,7 @@ def test_repeated_keys_are_those_that_come_again() -> None:
     assert KeyIndex(pa.array(["b", "a", "c"])).repeated().tolist() == []
 
 
-def test_nothing_is_found_among_no_keys() -> None:
+def test_an_empty_index_finds_nothing() -> None:
     nothing = pa.array([], pa.string())
     assert KeyIndex(nothing).find(pa.array(["a"])).tolist() == [-1]
     assert KeyIndex(pa.array(["a"])).find(nothing).tolist() == []

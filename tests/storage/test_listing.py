@@ -46,7 +46,7 @@ def test_a_brief_listing_keeps_names_and_sizes():
     assert {(info.version, info.modified) for info in listing.values()} == {("", None)}
 
 
-def test_a_disk_is_listed_in_the_order_of_whole_names(tmp_path):
+def test_a_disk_is_listed_in_the_order_of_full_names(tmp_path):
     store = Store(str(tmp_path))
     names = ["a/b", "a-b", "a.b/c", "a/b-c/d", "a/b.d", "b", "a/é", "a/z"]
     for name in names:
@@ -94,7 +94,7 @@ def test_keys_are_found_and_others_are_not():
     assert index.places(asked.slice(1, 2)).tolist() == [299, 298]
 
 
-def test_a_disk_is_read_only_until_what_was_wanted_is_found(tmp_path):
+def test_listing_a_disk_stops_at_the_first_match(tmp_path):
     store = Store(str(tmp_path))
     for name in ("a/1", "b/2", "c/3"):
         store.put_bytes(name, b"x")

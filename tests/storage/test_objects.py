@@ -20,7 +20,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(("file://" if request.param == "file://" else "") + str(tmp_path / "store"))
 
 
-def test_what_is_put_is_listed_and_read(store: Store) -> None:
+def test_written_objects_are_listed_and_read(store: Store) -> None:
     store.put_bytes("a/one.bin", b"one")
     store.put_bytes("b/two.bin", b"second")
     assert {name: info.size for name, info in store.list().items()} == {"a/one.bin": 3, "b/two.bin": 6}
@@ -37,7 +37,7 @@ def test_an_object_is_replaced_in_one_piece(store: Store) -> None:
     assert store.read_bytes("HEAD.json") == b"new and longer"
 
 
-def test_a_file_is_put_without_reading_it_whole(store: Store, tmp_path: Path) -> None:
+def test_a_file_is_written_without_loading_it(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(5 << 20))
     store.put_file("copied.bin", source)
@@ -86,7 +86,7 @@ def test_a_writer_killed_in_the_middle_leaves_no_object(tmp_path: Path) -> None:
         assert info is None or info.size == 8 << 20
 
 
-def test_a_place_without_permission_is_named(tmp_path: Path) -> None:
+def test_a_path_without_permission_is_named(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         # Root may write anywhere; a file in the way of a folder is refused to root too.
         (tmp_path / "file").write_bytes(b"")

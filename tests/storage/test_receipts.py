@@ -1,4 +1,4 @@
-"""Tables of receipts: written once, read once; the listing stays the truth."""
+"""Tables of receipts: written and read once, with the listing as the authority."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def receipts(*numbers: int) -> Receipts:
     return made
 
 
-def test_what_a_run_alone_knows_is_not_kept() -> None:
+def test_facts_of_a_single_run_are_not_stored() -> None:
     assert "seconds" not in receipt_schema(EmbedReceipt).names
     assert receipt_schema(EmbedReceipt).field("key").type == pa.string()
 
@@ -178,7 +178,7 @@ def test_runs_that_merge_at_once_lose_no_receipt(store: Store) -> None:
     assert len(tables) < 20
 
 
-def test_a_run_keeps_what_it_has_finished_now_and_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stores_receipts_periodically(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WRITTEN_EVERY", 0.0)
     new = receipts(1, 2)
 

@@ -1,4 +1,4 @@
-"""Requests: what is asked for, field by field; a setting that comes later changes no id."""
+"""Requests list their fields; a setting that is added later changes no id."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_values_are_plain() -> None:
     }
 
 
-def test_what_stands_beside_a_request_alters_no_id_and_is_not_read_back() -> None:
+def test_fields_outside_a_request_change_no_id_and_are_not_read_back() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Asked(Request):
         model: str

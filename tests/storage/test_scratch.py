@@ -1,4 +1,4 @@
-"""Files that the processes of a machine share: whole or not there, written by one, and gone in the end."""
+"""Files shared by the processes of a machine: complete or absent, written by one, and deleted at the end."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_who_finds_a_set_being_written_waits_for_it(tmp_path: Path) -> None:
     assert {process for _, process in sets} == {process.pid for process in (first, *others)}
 
 
-def test_what_a_killed_writer_left_is_never_taken_for_a_set(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_never_used_as_a_set(tmp_path: Path) -> None:
     process = start(tmp_path, "die")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -84,7 +84,7 @@ def test_what_a_killed_writer_left_is_never_taken_for_a_set(tmp_path: Path) -> N
     files.close()
 
 
-def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_removed_at_the_next_start(tmp_path: Path) -> None:
     start(tmp_path, "die").communicate()
     assert remove_shared(tmp_path, "vectors-", older_than=STALE_AFTER) == [NAME]
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +122,7 @@ def test_a_set_that_nobody_took_into_use_for_a_day_is_stale(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["of-somebody-else"]
 
 
-def test_a_set_of_before_the_machine_started_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_from_before_the_last_boot_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_boot_id", lambda: "before")
     share_files(tmp_path, NAME, write).close()
     monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_a_set_of_before_the_machine_started_is_written_anew(tmp_path: Path, mon
     files.close()
 
 
-def test_a_set_of_which_a_file_was_cut_is_written_anew(tmp_path: Path) -> None:
+def test_a_set_with_a_truncated_file_is_rewritten(tmp_path: Path) -> None:
     share_files(tmp_path, NAME, write).close()
     (tmp_path / NAME / "a").chmod(0o600)
     (tmp_path / NAME / "a").write_bytes(b"x")
@@ -174,7 +174,7 @@ def test_a_scratch_folder_that_another_user_may_write_to_is_refused(
     assert scratch_folder() == tmp_path / "mine"
 
 
-def test_who_was_about_to_write_a_set_takes_it_when_another_has_written_it_and_uses_it(
+def test_a_waiting_writer_uses_the_set_that_another_has_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two that saw no set, the slower one is off the processor until the faster one has it in use."""

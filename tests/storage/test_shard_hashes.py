@@ -1,4 +1,4 @@
-"""The hashes of one shard: which rows have one, and what becomes of their objects."""
+"""Hashes of one shard: which rows have one, and the lifetime of their objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shards(tmp_path: Path) -> tuple[Store, ShardTable]:
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=4), st.text(" \t\n\u00a0\u2003\u200b\u0085", max_size=3))))
-def test_what_is_null_or_white_space_is_no_value(values: list[str | None]) -> None:
+def test_null_and_white_space_are_no_values(values: list[str | None]) -> None:
     hashes = hash_values(pa.chunked_array([pa.array(values, pa.string())]))
     assert hashes.there.tolist() == [value is not None and value.strip() != "" for value in values]
 
@@ -94,7 +94,7 @@ class Kept(HashHere):
         delete_hashes(self._store, column, shards.take(numbers).keys)
 
 
-def test_a_run_of_hashes_takes_up_those_of_its_shards_and_leaves_the_others(shards: tuple[Store, ShardTable]) -> None:
+def test_a_run_of_hashes_absorbs_only_those_of_its_shards(shards: tuple[Store, ShardTable]) -> None:
     store, table = shards
     for shard in table:
         HashWorker(store, "id")(shard)

@@ -34,7 +34,7 @@ def stored(store: Store, shards: list[list[str | None]]) -> ShardTable:
     shards=st.lists(st.lists(st.one_of(st.none(), TEXTS), min_size=1, max_size=6), min_size=1, max_size=5),
     data=st.data(),
 )
-def test_the_first_row_stands_for_each_text_that_a_missing_shard_shares(
+def test_the_first_row_represents_each_text_shared_with_a_missing_shard(
     tmp_path_factory: pytest.TempPathFactory, shards: list[list[str | None]], data: st.DataObject
 ) -> None:
     missing = np.array([data.draw(st.booleans()) for _ in shards])
@@ -91,7 +91,7 @@ def test_vectors_are_found_by_both_halves_of_the_hash(
     assert vectors.tolist() == [[ord("c"), 1], [ord("a"), 0], [ord("d"), 1], [ord("b"), 0]]
 
 
-def test_no_vector_is_found_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_vectors_none_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTSCALE_SCRATCH", str(tmp_path / "scratch"))
     store, folder = Store(str(tmp_path / "store")), "embeddings/embedding-1/shared-texts/snapshot-1"
     shared_texts.write_plan(store, folder, np.arange(0))

@@ -123,7 +123,7 @@ def test_a_rewritten_file_keeps_the_row_ids_of_its_documents_by_their_ids(tmp_pa
     assert identities(third) == {"bb": [3, 4]}
 
 
-def test_nothing_new_gives_the_snapshot_that_is_there(tmp_path: Path) -> None:
+def test_without_new_shards_the_existing_snapshot_is_returned(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     a, b = shard(store, "aa", ["1", "2"]), shard(store, "bb", ["2", "3"])
     first = snapshot_of(store, [a, b], id_column="id")
@@ -165,7 +165,7 @@ def test_two_updates_at_once_never_give_one_row_id_to_two_documents(tmp_path: Pa
             assert identities(after)[key] == rows
 
 
-def test_a_snapshot_without_some_shards_keeps_the_places_of_the_others(tmp_path: Path) -> None:
+def test_removing_shards_keeps_the_offsets_of_the_others(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     shards = [shard(store, key, [None] * 2) for key in ("aa", "bb", "cc")]
     whole = snapshot_of(store, shards, id_column=None)

@@ -108,7 +108,7 @@ def test_a_spooled_set_is_the_one_in_memory(store: Store, snapshot: Snapshot, sc
     assert np.abs(lengths - 1).max() < 2.5e-7
 
 
-def test_what_was_read_one_by_one_is_what_many_threads_read(store: Store, snapshot: Snapshot, scratch: Path) -> None:
+def test_reads_by_many_threads_equal_sequential_reads(store: Store, snapshot: Snapshot, scratch: Path) -> None:
     one = np.array(load_vectors(store, snapshot, EMBEDDING, scratch=scratch / "one", threads=1).matrix)
     module._release_cached()  # pyright: ignore[reportPrivateUsage]
     module.READ_AHEAD_BYTES, before = 1, module.READ_AHEAD_BYTES
@@ -119,7 +119,7 @@ def test_what_was_read_one_by_one_is_what_many_threads_read(store: Store, snapsh
     assert np.array_equal(one, many.matrix)
 
 
-def test_another_process_maps_the_file_that_is_there(store: Store, snapshot: Snapshot, scratch: Path) -> None:
+def test_another_process_maps_the_existing_file(store: Store, snapshot: Snapshot, scratch: Path) -> None:
     matrix = load_vectors(store, snapshot, EMBEDDING, scratch=scratch).matrix
     for name in store.list("embeddings"):
         # All but the first with vectors, whose footer tells the width.
@@ -160,7 +160,7 @@ def test_the_file_of_another_workspace_stays(store: Store, snapshot: Snapshot, s
     assert list(scratch.iterdir()) == []
 
 
-def test_a_disk_that_is_too_small_is_told_before_it_is_filled(
+def test_a_disk_that_is_too_small_is_reported_before_it_is_filled(
     store: Store, snapshot: Snapshot, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "free_bytes", lambda folder: 1000)

@@ -40,7 +40,7 @@ def test_two_runs_that_begin_a_workspace_at_once_share_it(tmp_path: Path) -> Non
     assert claim(store, str(corpus)) == claim(Store(store.url), str(corpus))
 
 
-def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(WorkspaceError, match=r"not empty and is not a workspace \(it holds 'holiday.jpg'\)"):
         claim(Store(str(tmp_path)), "corpus.csv")
@@ -76,7 +76,7 @@ BEGUN = (
 )
 
 
-def test_a_beginning_whose_record_was_lost_is_taken_up_again(tmp_path: Path) -> None:
+def test_a_new_workspace_that_lost_its_record_is_resumed(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "map"))
     for name in BEGUN:
         store.put_bytes(name, b"x")
@@ -84,7 +84,7 @@ def test_a_beginning_whose_record_was_lost_is_taken_up_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["documents/report.docx", "maps/map-0123456789abcdef/map.json", "runs/2026/a.txt"])
-def test_what_is_more_than_a_beginning_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_advanced_workspace_without_a_record_is_refused(tmp_path: Path, name: str) -> None:
     store = Store(str(tmp_path / "map"))
     for one in (*BEGUN, name):
         store.put_bytes(one, b"x")

@@ -82,7 +82,7 @@ def test_the_figures_are_those_of_brute_force(made: Any, monkeypatch: pytest.Mon
     assert all(one["text"] for one in facts["moved"])
 
 
-def test_a_sample_of_the_documents_is_near_the_whole(made: Any) -> None:
+def test_figures_of_a_sample_are_close_to_those_of_all_documents(made: Any) -> None:
     workspace, whole, cut, snapshot, _ = made
     sides = [Side(snapshot=snapshot, embedding=name) for name in (whole, cut)]
     every = compare_embeddings(workspace.store, *sides)["neighbours"]

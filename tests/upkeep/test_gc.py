@@ -1,4 +1,4 @@
-"""`latentscale gc` deletes what nothing needs, and nothing else."""
+"""`latentscale gc` deletes only unreferenced objects."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_workspace_of_finished_runs_holds_no_garbage(workspace: Path) -> None:
     assert found.objects == len(objects(workspace))
 
 
-def test_what_crashes_left_is_found_by_kind_and_deleted_and_nothing_else(workspace: Path) -> None:
+def test_only_leftovers_of_crashes_are_found_and_deleted(workspace: Path) -> None:
     before = objects(workspace)
     made = litter(workspace)
     grow_old(workspace, 8)
@@ -161,7 +161,7 @@ def test_work_that_is_resumed_over_several_runs_is_as_young_as_its_last_object(w
     assert Kind.VECTORS in kinds
 
 
-def test_older_maps_and_what_only_they_needed_are_dropped_records_first(
+def test_older_maps_and_their_artifacts_are_deleted_records_first(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(str(workspace))
@@ -188,7 +188,7 @@ def test_older_maps_and_what_only_they_needed_are_dropped_records_first(
     assert second.record.request["clusters"] not in left
 
 
-def test_the_current_map_stays_and_a_name_of_a_record_of_the_first_builds_keeps_nothing(workspace: Path) -> None:
+def test_the_current_map_is_kept_and_names_in_old_records_keep_nothing(workspace: Path) -> None:
     store = Store(str(workspace))
     first, second, _ = latentscale.open(workspace).maps
     (workspace / "HEAD.json").write_text(json.dumps({"schema": 2, "map": first.id, "written": ""}))
@@ -263,7 +263,7 @@ def test_nothing_is_deleted_while_a_record_cannot_be_read(workspace: Path, patte
     assert objects(workspace) == before
 
 
-def test_row_ids_are_not_given_again_after_a_collection(tmp_path: Path, demo: pl.DataFrame) -> None:
+def test_row_ids_are_not_reused_after_a_collection(tmp_path: Path, demo: pl.DataFrame) -> None:
     corpus, out = tmp_path / "corpus", tmp_path / "out"
     corpus.mkdir()
     settings: dict[str, Any] = SETTINGS | {"progress": "quiet"}

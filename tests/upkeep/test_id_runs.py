@@ -1,4 +1,4 @@
-"""Runs of hashed ids: `gc` keeps those that an update reads, `verify` finds what is wrong with one."""
+"""Runs of hashed ids: `gc` keeps those that updates read, `verify` finds damaged ones."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_hashes_that_a_killed_run_left_by_shard_are_read_and_once_old_deleted(wo
     ]
 
 
-def test_every_object_of_a_run_is_looked_at(made: Path) -> None:
+def test_every_object_of_a_run_is_checked(made: Path) -> None:
     report = verify_workspace(Store(str(made)))
     assert report.faults == []
     assert report.objects == sum(path.is_file() for path in made.rglob("*"))

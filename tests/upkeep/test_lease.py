@@ -1,4 +1,4 @@
-"""A lease says who works on a workspace; it ends with its run, however that ends."""
+"""A lease names who works on a workspace; it ends with its run, however that ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def test_a_second_run_is_told_of_the_first_and_not_the_other_way_round(store: Store) -> None:
+def test_only_the_second_of_two_runs_is_warned(store: Store) -> None:
     with hold_lease(store, "1", "run") as first:
         assert first.others() == ()
         with hold_lease(store, "2", "update") as second:
@@ -101,7 +101,7 @@ def test_a_store_that_cannot_be_written_is_not_the_business_of_a_run(tmp_path: P
     assert said == []
 
 
-def test_nothing_waits_for_a_store_that_does_not_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unresponsive_store_does_not_delay_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     real = Store.put_bytes
 

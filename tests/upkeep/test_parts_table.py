@@ -1,4 +1,4 @@
-"""A workspace whose maps list their parts in a table: it grows, goes back and is verified; none of it is garbage."""
+"""Workspaces whose maps list their parts in a table: updates, promotion, verify and gc."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def map_records(workspace: Path) -> dict[str, dict[str, object]]:
     return {path.parent.name: json.loads(path.read_text()) for path in workspace.glob("maps/*/map.json")}
 
 
-def test_the_maps_are_whole_and_nothing_of_them_is_garbage(workspace: Path) -> None:
+def test_maps_are_complete_and_have_no_garbage(workspace: Path) -> None:
     for record in map_records(workspace).values():
         assert record["parts"] == []
         assert record["parts_table"]
@@ -88,7 +88,7 @@ def test_an_earlier_map_is_promoted_without_its_table(workspace: Path) -> None:
     assert {shown.id for shown in opened.maps} == set(map_records(workspace))
 
 
-def test_a_table_of_parts_that_is_gone_or_damaged_is_named_and_mended(fit: Path) -> None:
+def test_a_missing_or_damaged_table_of_parts_is_reported_and_repaired(fit: Path) -> None:
     store = Store(str(fit))
     (identity,) = map_records(fit)
     (table,) = (fit / "maps" / identity).glob("parts.*.parquet")

@@ -1,4 +1,4 @@
-"""Receipts save work: `verify` finds one that is not what was written, `gc` deletes those that nothing uses."""
+"""Receipts: `verify` finds modified ones, `gc` deletes unused ones."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_receipts_of_labels_are_kept_while_labels_use_them_and_else_for_the_grac
     assert garbage(store) == {receipt_name(KEY): Kind.LABEL_RECEIPT}
 
 
-def test_nothing_is_deleted_while_the_labels_that_name_receipts_cannot_be_read(workspace: Path, store: Store) -> None:
+def test_nothing_is_deleted_if_labels_that_refer_to_receipts_are_unreadable(workspace: Path, store: Store) -> None:
     used = labels_from(store, KEY)
     write_receipt(store, KEY, LABEL)
     grow_old(workspace)
@@ -220,7 +220,7 @@ def test_nothing_is_deleted_while_the_labels_that_name_receipts_cannot_be_read(w
     assert store.exists(receipt_name(KEY))
 
 
-def test_what_a_run_writes_while_garbage_is_collected_stays(workspace: Path) -> None:
+def test_objects_written_during_a_collection_are_kept(workspace: Path) -> None:
     written: set[str] = set()
 
     class Busy(Store):

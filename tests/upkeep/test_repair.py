@@ -1,4 +1,4 @@
-"""`latentscale repair` makes again what can be computed, under the same names, and says what is lost."""
+"""`latentscale repair` rebuilds what can be computed, under the same names, and reports what is lost."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_what_can_be_computed_is_made_again_and_the_map_is_what_it_was(place: Path, damage: str) -> None:
+def test_computable_objects_are_rebuilt_and_the_map_is_unchanged(place: Path, damage: str) -> None:
     workspace = ls.open(place / "ws")
     before, current = shown(workspace), workspace.the_map().id
     pattern, hurt = DAMAGE[damage]
@@ -120,7 +120,7 @@ def test_what_can_be_computed_is_made_again_and_the_map_is_what_it_was(place: Pa
     assert workspace.update().id == current
 
 
-def test_what_cannot_be_computed_is_said_and_left(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_objects_that_cannot_be_computed_are_reported_and_left(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     documents = min((place / "ws" / "documents").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     cut(documents)
     held = documents.read_bytes()
@@ -146,7 +146,7 @@ def test_an_update_does_not_build_on_a_map_of_which_an_object_is_cut(place: Path
     workspace.update()
 
 
-def test_a_report_that_was_cut_is_deleted_and_said(place: Path) -> None:
+def test_a_truncated_report_is_deleted_and_reported(place: Path) -> None:
     workspace = ls.open(place / "ws")
     first, last = sorted((place / "ws" / "runs").iterdir())[:: len(workspace.runs) - 1]
     change(first / "run.json")
@@ -161,7 +161,7 @@ def test_a_report_that_was_cut_is_deleted_and_said(place: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["HEAD.json", "runs/*/run.json", "labels/*/artifact.json"])
-def test_what_a_later_version_wrote_is_no_damage(place: Path, pattern: str) -> None:
+def test_objects_of_a_later_version_are_no_damage(place: Path, pattern: str) -> None:
     path = max((place / "ws").glob(pattern))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
     before = {name: info.version for name, info in ls.open(place / "ws").store.list().items()}
@@ -170,7 +170,7 @@ def test_what_a_later_version_wrote_is_no_damage(place: Path, pattern: str) -> N
     assert {name: info.version for name, info in ls.open(place / "ws").store.list().items()} == before
 
 
-def test_a_sound_workspace_is_left_as_it_is(place: Path) -> None:
+def test_an_intact_workspace_is_unchanged(place: Path) -> None:
     before = {name: info.version for name, info in ls.open(place / "ws").store.list().items()}
     done = ls.open(place / "ws").repair()
     assert (done.mended, done.lost, done.report.faults) == ([], [], [])

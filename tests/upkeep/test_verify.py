@@ -1,4 +1,4 @@
-"""`latentscale verify` finds whatever is not as it was written, names the object and says what to do."""
+"""`latentscale verify` finds every modification, names the object and gives a hint."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def the_map(workspace: Path) -> Path:
     return next((workspace / "maps").iterdir())
 
 
-def test_a_whole_workspace_has_no_fault(made: Path) -> None:
+def test_an_intact_workspace_has_no_faults(made: Path) -> None:
     report = verify_workspace(Store(str(made)))
     assert report.faults == []
     assert report.rows == 601
@@ -156,7 +156,7 @@ def record_again(workspace: Path, path: Path) -> None:
     name.write_bytes(seal(record))
 
 
-def test_a_point_that_is_lost_and_one_that_is_there_twice_are_found_by_number(workspace: Path) -> None:
+def test_lost_and_duplicate_points_are_found_by_their_numbers(workspace: Path) -> None:
     part = next(the_map(workspace).rglob("part-*.parquet"))
 
     def change(table: pa.Table) -> pa.Table:
@@ -171,7 +171,7 @@ def test_a_point_that_is_lost_and_one_that_is_there_twice_are_found_by_number(wo
     assert "1 are missing, 1 are repeated, 0 are of no document" in found[0]
 
 
-def test_a_column_that_is_there_twice_is_found(workspace: Path) -> None:
+def test_a_duplicate_column_is_found(workspace: Path) -> None:
     part = next((the_map(workspace) / "points").rglob("*.parquet"))
     rewrite(workspace, part, lambda table: table.append_column("x", table["y"]))
     record_again(workspace, part)
@@ -240,7 +240,7 @@ def test_an_artifact_made_from_a_parent_that_was_rebuilt_is_found(workspace: Pat
     assert any("as it was before that was rebuilt" in fault for fault in faults(workspace, quick=True))
 
 
-def test_a_head_or_a_page_that_leads_nowhere_is_found(workspace: Path) -> None:
+def test_a_head_or_page_that_refers_to_no_map_is_found(workspace: Path) -> None:
     (workspace / "HEAD.json").write_text('{"schema": 2, "map": "map-00000000", "written": ""}')
     manifest = json.loads((workspace / "viewer" / "manifest.json").read_text())
     manifest["generations"][0]["url"] = "../maps/map-00000000/viewer/"
@@ -252,7 +252,7 @@ def test_a_head_or_a_page_that_leads_nowhere_is_found(workspace: Path) -> None:
     assert any(fault.startswith("viewer/assets/") and "index.html loads it" in fault for fault in found)
 
 
-def test_a_map_that_shows_nothing_of_its_fit_any_more_is_whole(tmp_path: Path, demo: pl.DataFrame) -> None:
+def test_a_map_without_any_document_of_its_fit_is_intact(tmp_path: Path, demo: pl.DataFrame) -> None:
     corpus, out = tmp_path / "corpus", tmp_path / "out"
     corpus.mkdir()
     demo.head(200).write_parquet(corpus / "a.parquet")

@@ -1,4 +1,4 @@
-"""A map with texts, made from a seed: what the viewer's tests are run on."""
+"""Synthetic maps with texts, generated from a seed, for the viewer's tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latentscale.viewer import (
 )
 from latentscale.viewer.height import Height
 from latentscale.viewer.meaning import Meaning
-from latentscale.viewer.similar import Back, Similar
+from latentscale.viewer.similar import ReverseNeighbors, Similar
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
@@ -49,7 +49,7 @@ LABELS = pa.schema(
 
 
 def text_of(row: int) -> str:
-    """The text of a document: names its row, so that a test can tell whose text it reads."""
+    """The text of a document, which contains its row number for identification."""
     return f"Document number {row} about {WORDS[row % 16]} and {WORDS[(row // 16) % 16]}."
 
 
@@ -63,7 +63,7 @@ def make_labels(
     hostile: bool = False,
     step: int = 1,
 ) -> pa.Table:
-    """Labels of two layers, four clusters a region; ids of clusters are multiples of ``step``, and so may have gaps."""
+    """Labels of two layers, four clusters per region; cluster ids are multiples of ``step``, so they may have gaps."""
     rows: list[dict[str, Any]] = []
     for layer, group in ((0, 1), (1, 4)):
         for c in range(-(-clusters // group)):
@@ -210,7 +210,7 @@ def make_data(
 
 
 def meaning_of_texts(texts: Sequence[str]) -> Meaning:
-    """Vectors of the shipped model, and those of a few phrases."""
+    """Vectors of texts and of a few phrases, by the shipped model."""
     model = StaticEmbedder()
     phrases = [f"{first} {second}" for first in WORDS for second in WORDS[:4]]
     vectors, queries = model.embed(texts).vectors, model.embed(phrases).vectors
@@ -221,17 +221,19 @@ LIKENESS = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
 
 
 def like_the_next(n: int, *, first: str | None = None) -> Similar:
-    """Each of ``n`` documents is like the four after it; of an update, the nearest is the one of its number in the
-    generation ``first``, whose nearest it is in turn."""
+    """Make each of ``n`` documents similar to the four after it; in an update, most similar to the document with the
+    same number in the generation ``first``, and vice versa."""
     own = np.arange(n)
     places = (own[:, None] + np.arange(1, 5)) % n
     scores = np.tile(LIKENESS, (n, 1))
     if first is None:
-        return Similar(places=places, similarity=scores)
+        return Similar(neighbors=places, similarity=scores)
     of = np.zeros((n, 4), np.uint8)
     of[:, 0], places[:, 0] = 1, own
-    back = Back(of=np.ones(n, np.uint8), places=own, rows=own, similarity=np.full(n, 0.95, np.float32))
-    return Similar(places=places, similarity=scores, of=of, earlier=[first], back=back)
+    back = ReverseNeighbors(
+        generation=np.ones(n, np.uint8), positions=own, rows=own, similarity=np.full(n, 0.95, np.float32)
+    )
+    return Similar(neighbors=places, similarity=scores, generation=of, earlier=[first], reverse=back)
 
 
 STEP = 7
@@ -239,7 +241,7 @@ STEP = 7
 
 @dataclass(kw_only=True)
 class Grown:
-    """A map that grew by updates: what is on it, row by row, and the generations as they were written.
+    """A map that grew by updates: its rows, and the generations as written.
 
     ``rows`` are row numbers (row id ``3 * row + 5``), each once; ``generation`` holds the last one that has the row.
     ``gone`` are the row numbers that each generation has and the map has not, or has in a later generation.
@@ -259,7 +261,7 @@ class Grown:
 
 
 def grown_text(row: int, generation: int) -> str:
-    """The text of a document as a generation has it."""
+    """The text of a document in a generation."""
     return text_of(row) if not generation else f"{text_of(row)} As of update {generation}."
 
 
@@ -374,7 +376,7 @@ def write_grown(folder: Path, *, base: int = 20_000, sizes: Sequence[int] = (600
 
 
 class Disk:
-    """A ``put`` that writes below a folder, and counts."""
+    """A ``put`` that writes below a folder, and counts the objects."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -390,7 +392,7 @@ class Disk:
 def write_workspace(
     data: ViewerData, folder: Path, *, title: str = "Synthetic map", sections: Sequence[Section] = SECTIONS
 ) -> Path:
-    """A workspace with one map and its page, as ``publish`` lays it out."""
+    """Write a workspace with one map and its page, as ``publish`` does."""
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     entry = write_tiles(data, Disk(folder / "maps/map-00000001/viewer"), scratch=scratch, sections=sections)

@@ -1,4 +1,4 @@
-"""Columns that are added to a page: the files and entries that publishing would have written."""
+"""Columns added to an exported page: files and entries equal those that publishing writes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_point_has_the_value_of_its_row(synthetic: ModuleType, tmp_path: P
     assert seen == n
 
 
-def test_of_many_categories_the_rest_are_one() -> None:
+def test_rare_categories_share_a_code() -> None:
     rows = np.arange(200, dtype=np.int64)
     column = AddedColumn(name="many", row_ids=rows, values=rows // 2, categories=[str(i) for i in range(100)])
     codes = column.of(np.array([0, 125, 126, 199, 300]))
@@ -78,7 +78,7 @@ def test_of_many_categories_the_rest_are_one() -> None:
     assert (len(entry["categories"]), entry["other"], entry["nulls"]) == (63, [37, 74], 0)
 
 
-def test_documents_that_left_the_map_are_not_counted(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_removed_documents_are_not_counted(synthetic: ModuleType, tmp_path: Path) -> None:
     grown = synthetic.write_grown(tmp_path)
     row_ids = np.sort(np.array([3 * row + 5 for row in grown.rows], np.int64))
     column = AddedColumn(

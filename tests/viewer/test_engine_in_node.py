@@ -123,5 +123,5 @@ def test_the_built_page_is_that_of_the_source(node: list[str]) -> None:
     assert build.is_current(ROOT)
 
 
-def test_the_lock_file_names_no_host() -> None:
+def test_the_lock_file_contains_no_host() -> None:
     assert "://" not in (WEB / "package-lock.json").read_text()

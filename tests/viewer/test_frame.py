@@ -1,4 +1,4 @@
-"""The first view shows the body of a map, whatever lies far from it."""
+"""The initial view shows the body of a map and ignores outliers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_far_island_does_not_shrink_the_body() -> None:
     assert y1 - y0 < 11
 
 
-def test_a_map_without_islands_is_shown_whole() -> None:
+def test_a_map_without_islands_is_shown_entirely() -> None:
     points = np.random.default_rng(4).random((20_000, 2)).astype(np.float32)
     assert share_inside(points, body_frame(points)) > 0.999
 
@@ -40,7 +40,7 @@ def test_at_least_88_percent_are_in_the_frame(seed: int) -> None:
     [[[1, 2]], [[3, 3]] * 50, [[0, 0], [1, 0], [5, 0]], [[0, 0], [0, 7]]],
     ids=["one", "same", "row", "column"],
 )
-def test_few_places_are_all_in_the_frame(points: list[list[float]]) -> None:
+def test_few_positions_are_all_in_the_frame(points: list[list[float]]) -> None:
     array = np.array(points, np.float32)
     box = body_frame(array)
     assert np.isfinite(box).all()

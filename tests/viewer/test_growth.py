@@ -1,4 +1,4 @@
-"""A map that grows: each update is a small generation whose colours, codes and labels continue those before."""
+"""Maps that grow by updates: each generation keeps the colours, codes and labels of earlier ones."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_small_update_writes_nine_objects_whatever_its_columns(grown: tuple[Pa
     assert len(rows.fetchall()) == 600
 
 
-def test_categories_keep_their_codes_and_new_ones_come_after(grown: tuple[Path, Any]) -> None:
+def test_categories_keep_their_codes_and_new_ones_are_appended(grown: tuple[Path, Any]) -> None:
     folder, _ = grown
     names = [[name for name, _ in index_of(folder, g)["colours"][0]["categories"]] for g in range(3)]
     assert names[0] == names[1] == names[2][:-1]
@@ -78,13 +78,13 @@ def test_categories_keep_their_codes_and_new_ones_come_after(grown: tuple[Path, 
     assert (empty["name"], empty["kind"], empty["nulls"]) == ("source", "categories", 600)
 
 
-def test_the_first_view_and_the_labels_room_are_those_of_the_whole_map(grown: tuple[Path, Any]) -> None:
+def test_an_update_uses_the_view_and_square_of_the_whole_map(grown: tuple[Path, Any]) -> None:
     _, map_ = grown
     assert map_.entries[0]["view"] == map_.entries[1]["view"] == map_.entries[2]["view"]
     assert map_.parts[2].side == pytest.approx(map_.entries[0]["side"], rel=0.2)
 
 
-def test_density_is_that_of_the_whole_map(grown: tuple[Path, Any]) -> None:
+def test_an_update_uses_the_density_of_the_whole_map(grown: tuple[Path, Any]) -> None:
     folder, map_ = grown
     first, update = map_.parts[0], map_.parts[1]
     table = duckdb.sql(f"select density from '{folder}/maps/map-00000001/viewer/tiles/0-0-0.parquet'").fetchnumpy()
@@ -94,13 +94,13 @@ def test_density_is_that_of_the_whole_map(grown: tuple[Path, Any]) -> None:
 
 
 @pytest.mark.parametrize("density", [np.zeros(3), np.full(100, 1.5), np.zeros(100, np.int32), np.full(100, np.nan)])
-def test_a_density_that_is_none_is_refused(synthetic: ModuleType, tmp_path: Path, density: np.ndarray) -> None:
+def test_an_invalid_density_is_refused(synthetic: ModuleType, tmp_path: Path, density: np.ndarray) -> None:
     data = dataclasses.replace(synthetic.make_data(100), density=density)
     with pytest.raises(ShapeError, match="density"):
         write_tiles(data, synthetic.Disk(tmp_path / "g"), scratch=tmp_path)
 
 
-def test_a_column_keeps_its_kind_whatever_an_update_looks_like(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_a_column_keeps_its_kind_for_any_values_of_an_update(synthetic: ModuleType, tmp_path: Path) -> None:
     def data(columns: dict[str, pa.Array]) -> ViewerData:
         n = len(next(iter(columns.values())))
         base = synthetic.make_data(n)
@@ -159,7 +159,7 @@ def random_table(ids: list[int], seed: int) -> pa.Table:
     return make_table([(0, i, None, int(random.integers(1, 999)), *random.normal(0, 3, 2).tolist()) for i in ids])
 
 
-def test_hues_are_carried_over_by_id_when_sizes_change_and_clusters_come_and_go() -> None:
+def test_hues_are_carried_over_by_id_when_clusters_change() -> None:
     first = with_hues(random_table([3, 17, 90, 4_000, 12], seed=1))
     after = with_hues(random_table([4_000, 5, 90, 3, 6, 7, 12], seed=2), first)
     was = dict(zip(first["cluster"].to_pylist(), first["hue"].to_pylist(), strict=True))
@@ -193,14 +193,14 @@ def test_new_parts_of_a_known_cluster_get_its_hue_in_shades_of_their_own() -> No
     assert len({round(row["shade"], 3) for row in family}) == 6
 
 
-def test_sparse_ids_have_their_colours_at_their_places() -> None:
+def test_colours_are_indexed_by_sparse_cluster_ids() -> None:
     table = with_hues(random_table([2, 9_000, 40], seed=3))
     colors = cluster_colors(table, theme="dark")
     assert colors.shape == (9_001, 3)
     assert (colors.any(axis=1).nonzero()[0] == [2, 40, 9_000]).all()
 
 
-def test_labels_keep_the_colours_of_their_table(grown: tuple[Path, Any]) -> None:
+def test_labels_keep_colours_given_in_their_table(grown: tuple[Path, Any]) -> None:
     _, map_ = grown
     entries, _ = label_entries(map_.labels[2], side=20.0)
     rows = {(r["layer"], r["cluster"]): r["hue"] for r in map_.labels[2].to_pylist()}
@@ -239,7 +239,7 @@ def test_the_manifest_of_eight_generations_is_small(grown: tuple[Path, Any]) -> 
         {"url": "../maps/m/viewer/removed-0.parquet", "count": 20_001},
     ],
 )
-def test_what_is_removed_is_named_by_a_relative_file_and_counted(
+def test_removed_documents_need_a_relative_file_and_a_valid_count(
     grown: tuple[Path, Any], removed: dict[str, Any]
 ) -> None:
     _, map_ = grown
@@ -247,7 +247,7 @@ def test_what_is_removed_is_named_by_a_relative_file_and_counted(
         manifest_bytes([{**map_.entries[0], "removed": removed}], title="t")
 
 
-def test_an_update_that_only_removes_has_labels_of_its_own(
+def test_an_update_that_only_removes_documents_writes_labels(
     grown: tuple[Path, Any], synthetic: ModuleType, tmp_path: Path
 ) -> None:
     _, map_ = grown
@@ -260,7 +260,7 @@ def test_an_update_that_only_removes_has_labels_of_its_own(
         manifest_bytes(map_.entries, title="t", labels="/maps/map-9/viewer/")
 
 
-def test_the_pages_files_end_with_its_index() -> None:
+def test_the_index_is_the_last_file_of_the_page() -> None:
     names = [name for name, content in page_files() if content]
     assert names[-1] == "index.html"
     assert all(name.startswith("assets/") for name in names[:-1])

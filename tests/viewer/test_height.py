@@ -1,4 +1,4 @@
-"""Heights in the files of the page: every document once, in steps, beside tiles that stay as they were."""
+"""Heights in the files of the page: every document once, quantised, with unchanged tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from latentscale.viewer import write_tiles
 N = 40_000
 
 
-def test_the_union_of_tiles_has_every_height_and_rank_once(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_tiles_contain_every_height_and_rank_once(synthetic: ModuleType, tmp_path: Path) -> None:
     data = synthetic.make_data(N, heights=True)
     entry = write_tiles(data, synthetic.Disk(tmp_path / "high"), scratch=tmp_path)
     flat = write_tiles(dataclasses.replace(data, height=None), synthetic.Disk(tmp_path / "flat"), scratch=tmp_path)
@@ -54,7 +54,7 @@ def test_the_union_of_tiles_has_every_height_and_rank_once(synthetic: ModuleType
     assert all("z" not in label for label in json.loads((tmp_path / "high/clusters.json").read_bytes()))
 
 
-def test_heights_of_other_documents_are_refused(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_heights_of_another_number_of_documents_are_refused(synthetic: ModuleType, tmp_path: Path) -> None:
     data = synthetic.make_data(100, heights=True)
     assert data.height is not None
     for wrong, why in (

@@ -1,4 +1,4 @@
-"""Labels never overlap at any zoom, and clusters keep their family's hue."""
+"""Labels do not overlap at any zoom, and clusters have the hue of their parent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_children_have_their_parents_hue_and_shades_of_their_own() -> None:
         assert len({c["shade"] for c in children}) == len(children)
 
 
-def test_what_a_person_changed_is_told_beside_it() -> None:
+def test_labels_list_their_edits() -> None:
     rows = table(4, 1, 0).to_pylist()
     edits = [
         None,
@@ -86,7 +86,7 @@ def test_what_a_person_changed_is_told_beside_it() -> None:
     assert told == {0: (None, None, False), 1: (None, "found", False), 2: (True, None, True), 3: (None, None, False)}
 
 
-def test_a_label_without_a_place_is_listed_but_not_drawn() -> None:
+def test_a_label_without_a_position_is_listed_but_not_drawn() -> None:
     rows = table(3, 1, 0).to_pylist()
     rows[0]["x"] = float("nan")
     clusters = label_entries(pa.Table.from_pylist(rows), side=20.0)[0]["clusters"]
@@ -98,7 +98,7 @@ def test_a_map_without_clusters_has_no_labels() -> None:
     assert label_entries(empty, side=1.0) == ({"layers": 0, "hue_layer": 0, "clusters": []}, [])
 
 
-def test_a_few_clusters_above_the_layer_with_the_hues_are_not_on_the_map() -> None:
+def test_labels_of_a_small_layer_above_the_hues_are_not_drawn() -> None:
     found = label_entries(table(100, 3, 4), side=20.0)[0]
     assert (found["layers"], found["hue_layer"]) == (3, 1)
     assert all(c["zoom"] is None for c in found["clusters"] if c["layer"] == 2)

@@ -1,4 +1,4 @@
-"""The public page is written manifest last, and small."""
+"""The public page: its manifest is written last, and it is small."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_manifest_is_written_last_and_names_the_generation(synthetic: Module
     assert (tmp_path / "viewer/manifest.json").stat().st_size < 1500
 
 
-def test_the_page_has_its_name_and_says_what_it_is_before_a_script_runs(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_the_page_has_a_title_and_description_without_scripts(synthetic: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     entry = write_tiles(synthetic.make_data(1_200), synthetic.Disk(tmp_path / "g"), scratch=tmp_path / "s")
     write_page([{**entry, "url": "../maps/map-1/viewer/"}], synthetic.Disk(tmp_path), title='<b>"A" & B</b>')
@@ -37,12 +37,12 @@ def test_the_page_has_its_name_and_says_what_it_is_before_a_script_runs(syntheti
 
 
 @pytest.mark.parametrize("url", ["", "/maps/m/viewer/", "https://example.org/", "../maps/m/viewer"])
-def test_a_generation_is_named_by_a_relative_folder(url: str, tmp_path: Path) -> None:
+def test_a_generation_must_have_a_relative_folder(url: str, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="relative"):
         write_page([{"url": url}], lambda *_: None, title="t")
 
 
-def test_the_page_asks_no_other_site_and_allows_no_inline_code() -> None:
+def test_the_page_requests_no_other_site_and_allows_no_inline_code() -> None:
     html = (static_files() / "index.html").read_text()
     assert "default-src 'none'" in html
     assert "unsafe" not in html
@@ -65,7 +65,7 @@ def test_the_page_and_its_code_are_within_300_kb_as_servers_send_them() -> None:
     assert not any(name.startswith(("drawing", "pyramid-layer")) for name in sent if name in html)
 
 
-def test_images_come_from_the_origins_that_are_named_and_from_no_other(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_images_are_allowed_only_from_configured_origins(synthetic: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     entry = write_tiles(synthetic.make_data(200), synthetic.Disk(tmp_path / "g"), scratch=tmp_path / "s")
     entries = [{**entry, "url": "../maps/map-1/viewer/"}]

@@ -1,4 +1,4 @@
-"""Pictures drawn in Python have the colours of the page, which reads the same file."""
+"""Pictures drawn in Python have the colours of the page, which uses the same file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def table(n: int) -> pa.Table:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_twelve_clusters_have_twelve_colours_away_from_the_ground(theme: Theme) -> None:
+def test_twelve_clusters_have_twelve_colours_distinct_from_the_background(theme: Theme) -> None:
     colors = cluster_colors(table(12), theme=theme)
     assert colors.shape == (12, 3)
     assert len({tuple(c) for c in colors.tolist()}) == 12
     assert np.abs(colors.astype(int) - grey("ground", theme=theme)).max(axis=1).min() > 60
 
 
-def test_noise_lies_between_the_ground_and_the_clusters() -> None:
+def test_noise_is_between_background_and_clusters_in_lightness() -> None:
     dark, light = grey("noise", theme="dark"), grey("noise", theme="light")
     assert max(grey("ground", theme="dark")) < min(dark) < max(light) < min(grey("ground", theme="light"))

@@ -1,4 +1,4 @@
-"""Every point is in one tile, at its place, whatever the map looks like."""
+"""Every point is in one tile, at its position, for any map."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def decoded(pyramid: Pyramid, *, fine: bool = False) -> np.ndarray:
         corner = np.array(pyramid.origin) + np.array([tile.x, tile.y]) * edge
         code = pyramid.codes[part].astype(np.int64)
         assert (np.diff(code) >= 0).all()
-        steps = np.stack([even_bits(code), even_bits(code >> 1)], axis=1)
+        steps = np.stack([deinterleave(code), deinterleave(code >> 1)], axis=1)
         within = 0.5
         if fine and tile.z < FINE_LEVELS:
             more = pyramid.fine[part].astype(np.int64)
             levels = 2.0 ** (FINE_LEVELS - tile.z)
             assert more.max() < levels**2
-            within = (np.stack([even_bits(more), even_bits(more >> 1)], axis=1) + 0.5) / levels
+            within = (np.stack([deinterleave(more), deinterleave(more >> 1)], axis=1) + 0.5) / levels
         positions[part] = corner + (steps + within) / 65536 * edge
     return positions
 
 
-def even_bits(code: np.ndarray) -> np.ndarray:
+def deinterleave(code: np.ndarray) -> np.ndarray:
     return sum(((code >> (2 * bit)) & 1) << bit for bit in range(16))
 
 
 @settings(max_examples=60)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 400), st.just(2)), elements=FINITE))
-def test_every_point_is_in_exactly_one_tile_within_half_a_step_of_its_place(points: np.ndarray) -> None:
+def test_every_point_is_in_exactly_one_tile_within_half_a_step_of_its_position(points: np.ndarray) -> None:
     pyramid = build(points)
     assert sorted(pyramid.order.tolist()) == list(range(len(points)))
     assert sum(tile.count for tile in pyramid.tiles) == len(points)
@@ -59,7 +59,7 @@ def test_every_point_is_in_exactly_one_tile_within_half_a_step_of_its_place(poin
 
 @settings(max_examples=60)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 400), st.just(2)), elements=FINITE))
-def test_at_the_closest_zoom_every_point_is_within_half_a_pixel_of_its_place(points: np.ndarray) -> None:
+def test_at_maximum_zoom_every_point_is_within_half_a_pixel_of_its_position(points: np.ndarray) -> None:
     pyramid = build(points)
     pixel = pyramid.side / 4_000_000
     error = np.abs(decoded(pyramid, fine=True) - points[pyramid.order]).max(axis=1)
@@ -68,7 +68,7 @@ def test_at_the_closest_zoom_every_point_is_within_half_a_pixel_of_its_place(poi
 
 @settings(max_examples=40)
 @given(st.integers(1, 3000), st.integers(1, 64), st.integers(0, 2**31))
-def test_a_tile_is_full_before_it_has_children_and_its_bits_name_them(n: int, tile_points: int, seed: int) -> None:
+def test_a_tile_is_full_before_it_has_children_and_its_bits_list_them(n: int, tile_points: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(0, 1, (n, 2)).astype(np.float32)
     pyramid = build(points, tile_points)
     tiles = {(t.z, t.x, t.y): t for t in pyramid.tiles}
@@ -108,13 +108,13 @@ def test_every_cluster_has_a_point_in_the_root() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3, 5000])
-def test_documents_that_lie_in_one_place_make_a_map(n: int) -> None:
+def test_documents_at_a_single_position_make_a_map(n: int) -> None:
     pyramid = build(np.full((n, 2), 4.0, np.float32), 100)
     assert sum(tile.count for tile in pyramid.tiles) == n
     assert np.allclose(decoded(pyramid), 4.0, atol=1e-3)
 
 
-def test_what_one_page_lists_has_positions_in_one_range() -> None:
+def test_the_tiles_of_a_page_have_consecutive_positions() -> None:
     points = np.random.default_rng(1).normal(0, 1, (20_000, 2)).astype(np.float32)
     pages = [tile.page for tile in build(points, 20).tiles]
     assert len(set(pages)) > 3

@@ -1,4 +1,4 @@
-"""The picture of all documents, that lies under a sample of them."""
+"""The density raster of all documents, drawn behind a sample of points."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read(content: bytes) -> np.ndarray:
     return pq.read_table(io.BytesIO(content))["value"].to_numpy().reshape(RASTER_CELLS, RASTER_CELLS)
 
 
-def test_a_cell_is_the_logarithm_of_its_documents_and_its_neighbours_from_the_lowest_row_on() -> None:
+def test_cells_are_the_logarithm_of_smoothed_counts_from_the_lowest_row() -> None:
     from scipy.ndimage import gaussian_filter
 
     random = np.random.default_rng(5)
@@ -29,7 +29,7 @@ def test_a_cell_is_the_logarithm_of_its_documents_and_its_neighbours_from_the_lo
     assert cells[-1, 1] < RASTER_CELLS / 2 < cells[-1, 0]
 
 
-def test_only_maps_of_which_a_sample_is_drawn_have_one(synthetic, tmp_path) -> None:
+def test_only_maps_drawn_as_a_sample_have_a_density_raster(synthetic, tmp_path) -> None:
     from latentscale.viewer import write_tiles
 
     for n, there in ((RASTER_LEAST - 1, False), (RASTER_LEAST, True)):

@@ -1,4 +1,4 @@
-"""Rows that left the map: where they stand, what they counted for, and how little of a generation is read for it."""
+"""Removed rows: their positions and counts, and the files that are read to find them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N = 40_000
 
 
 class Reader:
-    """``read`` of a generation's folder, and what was read."""
+    """``read`` of a generation's folder, which records the names read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ def test_positions_are_those_of_the_row_packs(generation: tuple[Path, dict[str, 
     assert np.array_equal(positions, np.sort(np.flatnonzero(np.isin(ids, wanted))))
 
 
-def test_only_the_files_that_hold_the_rows_are_read(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_only_files_that_contain_the_rows_are_read(synthetic: ModuleType, tmp_path: Path) -> None:
     data = synthetic.make_data(N)
     entry = write_tiles(data, synthetic.Disk(tmp_path / "g"), scratch=tmp_path)
     read = Reader(tmp_path / "g")
@@ -62,16 +62,16 @@ def test_only_the_files_that_hold_the_rows_are_read(synthetic: ModuleType, tmp_p
 
 
 @pytest.mark.parametrize("rows", [[6], [5, 6], [-1], [10**12]])
-def test_a_row_that_is_not_there_is_told(generation: tuple[Path, dict[str, Any], ViewerData], rows: list[int]) -> None:
+def test_a_missing_row_is_reported(generation: tuple[Path, dict[str, Any], ViewerData], rows: list[int]) -> None:
     folder, entry, _ = generation
     with pytest.raises(ShapeError, match=f"1 of {len(rows)} row ids are not in the generation"):
         positions_of(Reader(folder), entry, np.array(rows))
 
 
-def test_row_ids_must_ascend(generation: tuple[Path, dict[str, Any], ViewerData]) -> None:
+def test_row_ids_must_be_strictly_ascending(generation: tuple[Path, dict[str, Any], ViewerData]) -> None:
     folder, entry, _ = generation
     for rows in ([8, 5], [5, 5]):
-        with pytest.raises(ShapeError, match="must ascend"):
+        with pytest.raises(ShapeError, match="must be strictly ascending"):
             positions_of(Reader(folder), entry, np.array(rows))
 
 
@@ -89,7 +89,7 @@ def test_the_file_is_parquet_of_sorted_positions(tmp_path: Path) -> None:
     assert pq.read_table(io.BytesIO(removed_file(positions[:0]))).num_rows == 0
 
 
-def test_what_the_rows_counted_for_goes_along(generation: tuple[Path, dict[str, Any], ViewerData]) -> None:
+def test_counts_of_removed_rows_are_stored_with_them(generation: tuple[Path, dict[str, Any], ViewerData]) -> None:
     folder, entry, data = generation
     rows = np.sort(np.random.default_rng(3).choice(len(data.row_ids), 300, replace=False))
     content, removed = write_removed(Reader(folder), entry, data.row_ids[rows])

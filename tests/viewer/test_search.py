@@ -1,4 +1,4 @@
-"""The index of words: what is a word, who has it, and what it costs."""
+"""Full-text index: tokenising, postings, and bytes read by a query."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from latentscale.config import PublishConfig
 from latentscale.stages.publish import publish_settings
 from latentscale.viewer.search import postings
-from latentscale.viewer.search.index import K1, MOST_PLACES, OWN_ID, TITLE_WEIGHT, B, SearchIndex
+from latentscale.viewer.search.index import ID_PREFIX, K1, MAX_POSTINGS, TITLE_WEIGHT, B, SearchIndex
 from latentscale.viewer.search.tokens import tokens
 from latentscale.viewer.search.words import words as words_of_one
 
@@ -44,7 +44,7 @@ def build(columns: dict[str, list[str | None]], fields: dict[str, str | None], s
 
 
 def read(files: Files) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
-    """By word: how many documents have it, the places that are kept, and their weights."""
+    """Decode per word: its number of documents, the kept positions, and their weights."""
     found: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
     shard = 0
     listed = files.get("first.parquet")
@@ -70,19 +70,19 @@ def read(files: Files) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize(("text", "words"), CASES)
-def test_a_text_has_the_words_that_the_page_looks_for(text: str, words: list[str]) -> None:
+def test_texts_are_tokenised_like_queries_on_the_page(text: str, words: list[str]) -> None:
     found = tokens(pl.Series(["before", text, None]))
     assert Counter(found.filter(pl.col("row") == 1)["term"].to_list()) == Counter(words)
     assert found.filter(pl.col("row") == 2).height == 0
     assert words_of_one(text) == words
 
 
-def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_documents_are_indexed_like_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str | None] = [*(text for text, _ in CASES), None, "again " * 300]
     columns = {"body": texts, "name": [None, *texts[:-1]], "key": [f" Ä-{i}" for i in range(len(texts))]}
     fields = {"text": "body", "title": "name", "id": "key"}
     _, one_by_one, _ = build(columns, fields, tmp_path, batch=3)
-    monkeypatch.setattr("latentscale.viewer.search.index.FEW", 0)
+    monkeypatch.setattr("latentscale.viewer.search.index.SMALL", 0)
     _, together, _ = build(columns, fields, tmp_path, batch=7)
     first, second = read(one_by_one), read(together)
     assert first.keys() == second.keys()
@@ -93,7 +93,7 @@ def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pyte
         assert np.array_equal(weights, second[word][2])
 
 
-def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_path: Path) -> None:
+def test_postings_list_the_documents_of_each_word_with_their_weights(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     words = [f"w{i:04d}" for i in range(3_000)]
     texts = [" ".join(random.choice(words, random.integers(1, 60))) for _ in range(2_100)]
@@ -101,7 +101,7 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
     ids: list[str | None] = [f"Doc-{i}/é" for i in range(2_100)]
     fields = {"text": "body", "title": "name", "id": "key"}
     entry, files, positions = build({"body": texts, "name": titles, "key": ids}, fields, tmp_path)
-    assert entry == {"documents": 2_100, "shards": entry["shards"], "most": MOST_PLACES, "fields": fields}
+    assert entry == {"documents": 2_100, "shards": entry["shards"], "most": MAX_POSTINGS, "fields": fields}
     assert entry["shards"] > 1
     found = read(files)
 
@@ -111,7 +111,7 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
         if title is not None:
             counted[row][title] += TITLE_WEIGHT
     scale = K1 * (1 - B + B * lengths / lengths.mean())
-    assert {word for word in found if not word.startswith(OWN_ID)} == {word for row in counted for word in row}
+    assert {word for word in found if not word.startswith(ID_PREFIX)} == {word for row in counted for word in row}
     for word in words[:200]:
         rows = np.array([row for row in range(2_100) if word in counted[row]])
         tf = np.array([counted[row][word] for row in rows])
@@ -121,12 +121,12 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
         assert places.tolist() == positions[rows][order].tolist()
         assert np.abs(weights - 255 * (tf / (tf + scale[rows]))[order]).max() <= 0.5 + 1e-9
     for row in (0, 999):
-        assert found[f"{OWN_ID}doc-{row}/e"][1].tolist() == [positions[row]]
+        assert found[f"{ID_PREFIX}doc-{row}/e"][1].tolist() == [positions[row]]
 
 
 @pytest.mark.parametrize("few", [0, 10])
 def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr("latentscale.viewer.search.index.FEW", few)
+    monkeypatch.setattr("latentscale.viewer.search.index.SMALL", few)
     body = pa.array(["one word", None, "three"])
     for name, key, ids in (
         (pa.array([["a"], [], None]), pa.array([7, 8, None]), {"=7", "=8"}),
@@ -142,19 +142,19 @@ def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pyt
         assert set(read(files)) == {"one", "word", "three"} | ids
 
 
-def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path) -> None:
-    n = MOST_PLACES + 500
+def test_a_frequent_word_keeps_its_postings_of_highest_weight(tmp_path: Path) -> None:
+    n = MAX_POSTINGS + 500
     texts: list[str | None] = ["common " * (1 + i % 3) + f"rare{i}" for i in range(n)]
     _, files, positions = build({"body": texts}, {"text": "body"}, tmp_path, batch=1_000)
     number, places, _ = read(files)["common"]
     assert number == n
-    assert len(places) == MOST_PLACES
+    assert len(places) == MAX_POSTINGS
     assert (np.diff(places) > 0).all()
     often = {int(positions[i]) for i in range(n) if i % 3 == 2}
     assert often <= set(places.tolist())
 
 
-def test_what_does_not_fit_into_memory_gives_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spilling_to_disk_gives_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     texts: list[str | None] = [" ".join(f"t{w}" for w in random.integers(0, 9_000, 80)) for _ in range(3_000)]
     _, once, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=250)
@@ -170,8 +170,8 @@ def test_what_does_not_fit_into_memory_gives_the_same_index(tmp_path: Path, monk
         assert np.array_equal(weights, second[word][2])
 
 
-def test_a_query_costs_no_more_than_200_kilobytes_of_a_million_documents(tmp_path: Path) -> None:
-    """The four largest shards and the list of all, by the sizes of an index of 20,000 documents."""
+def test_a_query_of_a_million_documents_reads_at_most_200_kilobytes(tmp_path: Path) -> None:
+    """Bytes of the four largest shards and of the list of shards, estimated from an index of 20,000 documents."""
     random = np.random.default_rng(3)
     # Zipf's law, as in texts: the most frequent words are in nearly all documents.
     texts: list[str | None] = [" ".join(f"v{w}" for w in random.zipf(1.3, 50) % 200_000) for _ in range(20_000)]
@@ -207,6 +207,6 @@ def test_texts_that_are_not_published_are_not_indexed(synthetic: ModuleType, tmp
         assert ("search" in json.loads(files["index.json"])["sections"]) == bool(words)
 
 
-def test_the_setting_leaves_the_ids_of_maps_alone_that_were_made_before_it() -> None:
+def test_the_setting_does_not_change_ids_of_existing_maps() -> None:
     assert "search" not in publish_settings(PublishConfig(), title=None)
     assert publish_settings(PublishConfig(search=False), title=None)["search"] is False

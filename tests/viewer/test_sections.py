@@ -1,4 +1,4 @@
-"""Sections: what a feature writes into each generation, and the map's quality, which is one."""
+"""Sections: files and entries of features in each generation, such as the map's quality."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_section_has_an_entry_and_files_of_its_own(synthetic: ModuleType, tmp_
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"version": 2}, "has a version"),
+        ({"version": 2}, "has the key 'version'"),
         ({"share": float("nan")}, "not JSON"),
         ({"when": object()}, "not JSON"),
         ({"long": "x" * 16_000}, "16,0.. bytes of index.json"),
     ],
 )
-def test_an_entry_that_pages_could_not_read_is_refused(
+def test_an_invalid_section_entry_is_refused(
     synthetic: ModuleType, tmp_path: Path, entry: dict[str, Any], says: str
 ) -> None:
     ours = Section(name="ours", version=1, write=lambda _data, _put: entry)
@@ -63,14 +63,14 @@ def test_an_entry_that_pages_could_not_read_is_refused(
 
 
 @pytest.mark.parametrize(("name", "version"), [("Ours", 1), ("a b", 1), ("", 1), ("../up", 1), ("ours", 0)])
-def test_a_section_is_named_and_numbered(name: str, version: int) -> None:
+def test_a_section_needs_a_valid_name_and_version(name: str, version: int) -> None:
     with pytest.raises(ShapeError, match="section"):
         Section(name=name, version=version, write=lambda _data, _put: None)
 
 
-def test_two_sections_of_one_name_are_refused(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_sections_with_the_same_name_are_refused(synthetic: ModuleType, tmp_path: Path) -> None:
     again = Section(name="quality", version=1, write=lambda _data, _put: None)
-    with pytest.raises(ShapeError, match="two sections are called 'quality'"):
+    with pytest.raises(ShapeError, match="two sections have the name 'quality'"):
         write(synthetic, synthetic.make_data(100), tmp_path, again)
 
 
@@ -81,13 +81,13 @@ def test_each_generation_keeps_its_own_sections(synthetic: ModuleType, tmp_path:
     assert [entry["growth"] and entry["growth"]["added"] for entry in found] == [None, 260, 520]
 
 
-def test_the_entry_is_all_of_the_typed_quality(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_the_quality_entry_has_all_fields_of_its_type(synthetic: ModuleType, tmp_path: Path) -> None:
     data = synthetic.make_data(100)
     entry = write(synthetic, data, tmp_path)["sections"]["quality"]
     assert entry == {"version": 1, **json.loads(json.dumps(dataclasses.asdict(data.quality)))}
 
 
-def test_a_map_without_figures_has_no_quality(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_a_map_without_figures_has_no_quality_section(synthetic: ModuleType, tmp_path: Path) -> None:
     data = dataclasses.replace(synthetic.make_data(100), quality=None)
     assert write(synthetic, data, tmp_path)["sections"].keys() == {"search"}
 
@@ -95,12 +95,12 @@ def test_a_map_without_figures_has_no_quality(synthetic: ModuleType, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("trustworthiness", 1.2, "trustworthiness is 1.2, and is from 0 to 1"),
+        ("trustworthiness", 1.2, "trustworthiness is 1.2, but must be from 0 to 1"),
         ("noise_share", None, "noise_share is None"),
         ("recall", float("nan"), "recall is nan"),
         ("stability", -1.5, "from -1 to 1"),
-        ("components", -1, "components is -1, and is a count"),
-        ("documents", 7.5, "documents is 7.5, and is a count"),
+        ("components", -1, "components is -1, but must be a count"),
+        ("documents", 7.5, "documents is 7.5, but must be a count"),
         ("against", {"column": "kind", "nmi": 0.5, "ari": 2.0, "purity": 0.5}, "ari is 2.0"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_missing_figure_is_named(synthetic: ModuleType) -> None:
         MapQuality.parse(facts, map="map-00000001")
 
 
-def test_the_section_of_the_docs_writes_what_they_say(synthetic: ModuleType, tmp_path: Path) -> None:
+def test_the_documented_section_writes_the_documented_files(synthetic: ModuleType, tmp_path: Path) -> None:
     docs = ROOT / "docs/extend.md"
     code = re.search(r"```python\n# latentscale/viewer/lengths\.py\n(.*?)```", docs.read_text(), re.DOTALL)
     assert code is not None

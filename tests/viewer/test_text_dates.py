@@ -1,4 +1,4 @@
-"""Columns of text whose every value is a date are columns of dates on the page; any other stays text."""
+"""Text columns in which every value is a date are date columns on the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def days(moment: datetime) -> float:
         ("2024-02-29T23:00-0130", datetime(2024, 3, 1, 0, 30, tzinfo=UTC)),
     ],
 )
-def test_a_date_in_the_form_of_iso_8601_is_the_moment_that_it_names(text: str, moment: datetime) -> None:
+def test_an_iso_8601_date_is_parsed_to_its_moment(text: str, moment: datetime) -> None:
     found = iso_days(pa.array([text, None, "  "]))
     assert found is not None
     assert found[0] == pytest.approx(days(moment), abs=1e-9)
@@ -43,7 +43,7 @@ def test_a_date_in_the_form_of_iso_8601_is_the_moment_that_it_names(text: str, m
         *("soon", "2024-01-01 and then", "2024-01-01T10:00 CET"),
     ],
 )
-def test_one_value_that_is_no_date_makes_a_column_text(other: str) -> None:
+def test_a_single_other_value_makes_a_date_column_text(other: str) -> None:
     assert iso_days(pa.array(["2024-01-31", other])) is None
 
 
@@ -61,7 +61,7 @@ def finished(scratch: Path, *batches: list[str | None], like: dict[str, Any] | N
     return entry, values
 
 
-def test_a_column_of_dates_is_one_however_many_there_are(tmp_path: Path) -> None:
+def test_a_column_with_any_number_of_dates_is_a_date_column(tmp_path: Path) -> None:
     many = [str(date(1900, 1, 1) + timedelta(days=i)) for i in range(30_000)]
     entry, values = finished(tmp_path, [None, None], many[:10_000], [*many[10_000:], ""])
     assert (entry["kind"], entry["from"], entry["nulls"]) == ("dates", "text", 3)
@@ -71,7 +71,7 @@ def test_a_column_of_dates_is_one_however_many_there_are(tmp_path: Path) -> None
     assert np.isnan(values[-1])
 
 
-def test_a_column_that_is_no_date_to_its_end_is_what_it_would_have_been(tmp_path: Path) -> None:
+def test_a_column_with_a_late_value_that_is_no_date_has_its_usual_kind(tmp_path: Path) -> None:
     entry, values = finished(tmp_path, ["2024-01-01", "2024-01-01"], ["never", "2024-01-02"])
     assert entry["kind"] == "categories"
     assert "from" not in entry
@@ -82,7 +82,7 @@ def test_a_column_that_is_no_date_to_its_end_is_what_it_would_have_been(tmp_path
     assert finished(tmp_path, [None, " "])[0]["kind"] == "categories"
 
 
-def test_an_update_goes_by_what_the_column_was(tmp_path: Path) -> None:
+def test_an_update_keeps_the_kind_of_a_column(tmp_path: Path) -> None:
     first, _ = finished(tmp_path, ["2024-01-01", "2024-03-01"])
     later, values = finished(tmp_path, ["2025-01-01T12:00Z", None], like=first)
     assert (later["kind"], later["from"], later["max"]) == ("dates", "text", 20_089.5)

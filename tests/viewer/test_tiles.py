@@ -1,4 +1,4 @@
-"""What write_tiles leaves: readable by any parquet reader, complete, and the same bytes every time."""
+"""Output of write_tiles: complete, deterministic, readable by any parquet reader."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def written(
     return folder, write_tiles(data, synthetic.Disk(folder), scratch=tmp_path_factory.mktemp("scratch"))
 
 
-def even_bits(code: np.ndarray) -> np.ndarray:
+def deinterleave(code: np.ndarray) -> np.ndarray:
     return sum(((code >> (2 * bit)) & 1) << bit for bit in range(16))
 
 
@@ -48,7 +48,7 @@ def pages(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
     return sorted(tiles, key=lambda tile: tile[3]), [packs[i] for i in sorted(packs)]
 
 
-def test_tiles_hold_every_point_of_the_map_with_its_cluster(
+def test_tiles_contain_every_point_of_the_map_with_its_cluster(
     written: tuple[Path, dict[str, Any]], data: ViewerData
 ) -> None:
     folder, entry = written
@@ -64,7 +64,7 @@ def test_tiles_hold_every_point_of_the_map_with_its_cluster(
         assert (np.diff(code) >= 0).all()
         edge = entry["side"] / 2**z
         corner = np.array(entry["origin"]) + np.array([x, y]) * edge
-        places.append(corner + (np.stack([even_bits(code), even_bits(code >> 1)], 1) + 0.5) / 65536 * edge)
+        places.append(corner + (np.stack([deinterleave(code), deinterleave(code >> 1)], 1) + 0.5) / 65536 * edge)
         clusters.append(table["cluster"].to_numpy())
     got = np.column_stack([np.concatenate(places), np.concatenate(clusters)])
     # Through ids/, which say at which position each document stands.
@@ -75,7 +75,7 @@ def test_tiles_hold_every_point_of_the_map_with_its_cluster(
     assert (at[:, 2] == data.clusters).all()
 
 
-def test_row_packs_hold_every_document_once_at_its_position(
+def test_row_packs_contain_every_document_once_at_its_position(
     written: tuple[Path, dict[str, Any]], data: ViewerData, synthetic: ModuleType
 ) -> None:
     folder, entry = written
@@ -114,7 +114,7 @@ def test_duckdb_reads_tiles_rows_and_columns(written: tuple[Path, dict[str, Any]
         assert duckdb.sql(f"select count(*) from read_parquet('{folder}/{glob}.parquet')").fetchall() == [(N,)]
 
 
-def test_the_same_map_gives_the_same_bytes_whatever_the_batches(
+def test_output_bytes_do_not_depend_on_the_batches(
     written: tuple[Path, dict[str, Any]], synthetic: ModuleType, tmp_path: Path
 ) -> None:
     folder, entry = written
@@ -126,7 +126,7 @@ def test_the_same_map_gives_the_same_bytes_whatever_the_batches(
         assert (folder / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
-def test_documents_beyond_the_memory_limit_go_over_the_disk_and_come_back(
+def test_documents_beyond_the_memory_limit_are_spilled_to_disk(
     written: tuple[Path, dict[str, Any]],
     synthetic: ModuleType,
     data: ViewerData,
@@ -143,7 +143,7 @@ def test_documents_beyond_the_memory_limit_go_over_the_disk_and_come_back(
     assert [p.name for p in tmp_path.iterdir()] == ["b"], "scratch is left as it was"
 
 
-def test_colour_columns_are_those_that_a_colour_can_tell(
+def test_colour_columns_are_those_with_informative_values(
     written: tuple[Path, dict[str, Any]], data: ViewerData
 ) -> None:
     folder, _ = written

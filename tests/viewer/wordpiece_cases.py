@@ -1,4 +1,4 @@
-"""Texts by which the page's tokenizer is compared with the model's own: every character, and words of many kinds."""
+"""Texts to compare the page's tokenizer with the model's: every character, and words of many scripts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def every_character() -> list[str]:
 
 
 def random_texts(count: int) -> list[str]:
-    """Letters, marks, punctuation and spaces of many scripts in any order."""
+    """Random letters, marks, punctuation and spaces of many scripts."""
     random = np.random.default_rng(4)
     ranges = [(0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x370, 0x530), (0x590, 0x700), (0x900, 0xDFF)]
     ranges += [
@@ -58,7 +58,7 @@ def random_texts(count: int) -> list[str]:
 
 
 def cases() -> dict[str, Any]:
-    """Vocabulary, rules and texts with the ids that the shipped model's tokenizer gives."""
+    """Vocabulary, rules, and texts with the ids of the shipped model's tokenizer."""
     model = StaticEmbedder()
     table = model.token_table()
     assert table is not None

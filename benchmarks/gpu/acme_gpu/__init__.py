@@ -1,1 +1,1 @@
-"""A package from outside, as ``docs/extend.md`` describes it: an embedder and a backend that compute with torch."""
+"""An external package, as described in ``docs/extend.md``: an embedder and a backend that compute with torch."""

@@ -15,7 +15,7 @@ _BLOCK = 4_096
 
 
 class TorchBackend(CpuBackend):
-    """Computes ``neighbors`` only; ``auto`` leaves the other stages to the processors."""
+    """Computes ``neighbors`` only; ``auto`` uses the CPU for other stages."""
 
     name: ClassVar[str] = "torch-exact"
     stages: ClassVar[frozenset[str]] = frozenset({"neighbors"})
@@ -30,20 +30,20 @@ class TorchBackend(CpuBackend):
     def neighbors(
         self, vectors: Any, *, k: int, method: str, recall_target: float, seed: int, threads: int
     ) -> NeighborGraph:
-        """Compare all pairs, some rows at a time."""
+        """Compare all pairs, in blocks of rows."""
         import torch  # pyright: ignore[reportMissingImports]
 
-        held = torch.from_numpy(np.array(vectors, dtype=np.float32)).to("cuda:0")
-        count = min(k, len(held) - 1)
-        indices = np.empty((len(held), count), np.int32)
-        distances = np.empty((len(held), count), np.float32)
-        for start in range(0, len(held), _BLOCK):
-            block = held[start : start + _BLOCK]
-            similarity = block @ held.T
-            rows = torch.arange(len(block), device=held.device)
+        matrix = torch.from_numpy(np.array(vectors, dtype=np.float32)).to("cuda:0")
+        count = min(k, len(matrix) - 1)
+        indices = np.empty((len(matrix), count), np.int32)
+        distances = np.empty((len(matrix), count), np.float32)
+        for start in range(0, len(matrix), _BLOCK):
+            block = matrix[start : start + _BLOCK]
+            similarity = block @ matrix.T
+            rows = torch.arange(len(block), device=matrix.device)
             similarity[rows, rows + start] = -torch.inf
-            found = torch.topk(similarity, count, dim=1)
+            nearest = torch.topk(similarity, count, dim=1)
             stop = start + len(block)
-            indices[start:stop] = found.indices.int().cpu().numpy()
-            distances[start:stop] = (1 - found.values).clamp(0, 2).cpu().numpy()
+            indices[start:stop] = nearest.indices.int().cpu().numpy()
+            distances[start:stop] = (1 - nearest.values).clamp(0, 2).cpu().numpy()
         return NeighborGraph(indices=indices, distances=distances, recall=1.0, method="exact", backend=self.name)

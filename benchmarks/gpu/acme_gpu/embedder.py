@@ -1,4 +1,4 @@
-"""The shipped static model, with its sums on the device that the stage was given."""
+"""The shipped static model, computed on the device of the stage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from latentscale.models import static_model_path
 
 
 class TorchStaticSpec(EmbedderSpec):
-    """Asks for a GPU for each worker."""
+    """Requests a GPU for each worker."""
 
     kind: Literal["torch-static"] = "torch-static"
     deterministic: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """Take no settings."""
+        """There are no settings."""
         return cls()
 
     @property
@@ -29,15 +29,15 @@ class TorchStaticSpec(EmbedderSpec):
         return 256
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything that alters a vector."""
+        """Everything that affects a vector."""
         return {"embedder": "torch-static", "version": 1}
 
     def resources(self) -> StageResources:
-        """Ask for one GPU."""
+        """Request one GPU."""
         return StageResources(gpus=1)
 
     def open(self, device: str = "cpu") -> TorchStatic:
-        """Load the table to the device."""
+        """Load the table onto the device."""
         return TorchStatic(device)
 
 
@@ -64,9 +64,9 @@ class TorchStatic:
         import torch  # pyright: ignore[reportMissingImports]
 
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        rows = [[one for one in encoding.ids if one != self._unknown][:512] for encoding in encodings]
+        rows = [[token for token in encoding.ids if token != self._unknown][:512] for encoding in encodings]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        ids = torch.tensor([one for row in rows for one in row], dtype=torch.int64, device=self._device)
+        ids = torch.tensor([token for row in rows for token in row], dtype=torch.int64, device=self._device)
         offsets = torch.tensor(np.cumsum(lengths) - lengths, device=self._device)
         sums = self._bag(ids, offsets)
         vectors = torch.nn.functional.normalize(sums.double(), dim=1).float().cpu().numpy()

@@ -15,8 +15,8 @@ def about_map(store: Store, record: Record) -> list[tuple[str, str]]:
 
     Fields missing from records of other versions, and missing artifacts, are skipped.
     """
-    made = _day(record.created)
-    facts = [("Map", record.id), ("Made", made)]
+    created = _day(record.created)
+    facts = [("Map", record.id), ("Made", created)]
     fitted = find_record(store, "map", segments_of(record)[0].map)
     if fitted is not None and fitted.id != record.id:
         facts.append(("Fitted", f"{_day(fitted.created)} ({fitted.id})"))
@@ -32,11 +32,11 @@ def about_map(store: Store, record: Record) -> list[tuple[str, str]]:
         ("Labels", "labels", "labels", _labels),
     ):
         identity = request.get(key)
-        made_from = find_record(store, kind, str(identity)) if identity else None
-        if made_from is not None:
-            said = ", ".join(describe(made_from.request))
-            if said:
-                facts.append((name, said))
+        source = find_record(store, kind, str(identity)) if identity else None
+        if source is not None:
+            description = ", ".join(describe(source.request))
+            if description:
+                facts.append((name, description))
     return [(name, value[:300]) for name, value in facts]
 
 

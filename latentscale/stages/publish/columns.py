@@ -43,8 +43,8 @@ class Published:
 
 def layer_number(name: str) -> int:
     """Parse the number of a coarser layer (2 for ``layer_2``); 0 for any other name."""
-    found = _LAYER.match(name)
-    return int(found[1]) if found else 0
+    match = _LAYER.match(name)
+    return int(match[1]) if match else 0
 
 
 def check_columns(config: JobConfig, columns: Sequence[str]) -> None:
@@ -96,8 +96,8 @@ def _resolve(config: JobConfig, columns: Sequence[str]) -> JobConfig:
     if cluster.column is not None:
         cluster = cluster.model_copy(update={"column": stored("cluster.column", cluster.column)})
     if "majority" in labeler_class(label.method).needs and label.options.get("column") is not None:
-        named = stored("label.options.column", str(label.options["column"]))
-        label = label.model_copy(update={"options": {**label.options, "column": named}})
+        column = stored("label.options.column", str(label.options["column"]))
+        label = label.model_copy(update={"options": {**label.options, "column": column}})
     if quality.against is not None:
         quality = quality.model_copy(update={"against": stored("quality.against", quality.against)})
     if publish.columns is not None:
@@ -138,20 +138,20 @@ def published_columns(
     text: str,
     vectors: str | None,
     *,
-    whole: ShardTable | None = None,
+    all_shards: ShardTable | None = None,
 ) -> Published:
     """Return the published columns of these shards; chosen columns that they lack are omitted.
 
     Parameters
     ----------
-    whole : ShardTable, optional
+    all_shards : ShardTable, optional
         All shards of the snapshot, which determine the types if a map writes only some of its points.
     """
     keys = shards.keys if isinstance(shards, ShardTable) else pa.array([shard.key for shard in shards], pa.string())
     schema = _source_columns(store, keys, vectors)
-    if whole is not None:
-        everywhere = _source_columns(store, whole.keys, vectors)
-        schema = pa.schema([everywhere.field(name) for name in schema.names])
+    if all_shards is not None:
+        all_columns = _source_columns(store, all_shards.keys, vectors)
+        schema = pa.schema([all_columns.field(name) for name in schema.names])
     chosen = schema.names if settings["columns"] is None else [n for n in settings["columns"] if n in schema.names]
     others = [name for name in chosen if name != text]
     return Published(

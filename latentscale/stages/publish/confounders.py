@@ -14,7 +14,7 @@ from latentscale.storage.vectors import stream_documents
 _SAMPLE = 4_000
 _MOST_SHARDS = 32
 _LENGTHS = 4
-# More files than that are as many documents, or as many days: a file says nothing else then.
+# With more files, a file is likely a single document or a day, and not a confounder.
 _MOST_FILES = 50
 
 
@@ -23,7 +23,7 @@ def measure_confounders(
 ) -> dict[str, float | None]:
     """Compute the share of the information on length, language and file that is explained by the clusters.
 
-    On a sample of 4,000 documents from at most 32 shards, without noise.
+    Uses a sample of 4,000 documents from at most 32 shards, without noise.
 
     Returns
     -------
@@ -40,9 +40,9 @@ def measure_confounders(
         for position, text, source in zip(positions.tolist(), texts, sources, strict=True):
             lengths[position], languages[position], files[position] = len(text), language_of(text), str(source)
     labels = cluster[chosen]
-    borders = np.quantile(lengths, np.arange(1, _LENGTHS) / _LENGTHS) if len(chosen) else np.empty(0)
+    quartiles = np.quantile(lengths, np.arange(1, _LENGTHS) / _LENGTHS) if len(chosen) else np.empty(0)
     return {
-        "length": uncertainty_coefficient(labels, np.searchsorted(np.unique(borders), lengths)),
+        "length": uncertainty_coefficient(labels, np.searchsorted(np.unique(quartiles), lengths)),
         "language": uncertainty_coefficient(labels, _codes(languages)),
         "file": uncertainty_coefficient(labels, _codes(files)) if len(set(files)) <= _MOST_FILES else None,
     }
@@ -54,8 +54,8 @@ def _sample(snapshot: Snapshot, row_ids: NDArray[np.int64], cluster: NDArray[np.
     shards = np.searchsorted(snapshot.shards.bases, snapshot.offsets(row_ids[candidates]), side="right")
     used = np.unique(shards)
     if len(used) > _MOST_SHARDS:
-        kept = used[np.linspace(0, len(used) - 1, _MOST_SHARDS).round().astype(int)]
-        candidates = candidates[np.isin(shards, kept)]
+        sampled_shards = used[np.linspace(0, len(used) - 1, _MOST_SHARDS).round().astype(int)]
+        candidates = candidates[np.isin(shards, sampled_shards)]
     if len(candidates) > _SAMPLE:
         candidates = np.sort(np.random.default_rng(0).choice(candidates, _SAMPLE, replace=False))
     return candidates

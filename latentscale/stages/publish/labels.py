@@ -16,8 +16,8 @@ def published_evidence(table: pa.Table, columns: Collection[str]) -> pa.Table:
     """Remove evidence from source columns that are not published."""
     for name in [name for name in ("columns", "numbers") if name in table.column_names]:
         field = table.schema.field(name)
-        shown = [[one for one in row or [] if one["column"] in columns] for row in table[name].to_pylist()]
-        table = table.set_column(table.column_names.index(name), field, pa.array(shown, field.type))
+        evidence = [[fact for fact in row or [] if fact["column"] in columns] for row in table[name].to_pylist()]
+        table = table.set_column(table.column_names.index(name), field, pa.array(evidence, field.type))
     return table
 
 
@@ -45,8 +45,8 @@ def map_labels(
     inner = [members_by_cluster(layer) for layer in clusters.coarser()]
     xs, ys, zs, polygons, means = [], [], [], [], []
     for layer, cluster in zip(layers.tolist(), ids.tolist(), strict=True):
-        own = members[layer][cluster]
-        piece = own[largest_piece(coordinates[own])]
+        cluster_members = members[layer][cluster]
+        piece = cluster_members[largest_piece(coordinates[cluster_members])]
         positions = coordinates[piece]
         # The document nearest to the median: the median of a ring or crescent is in an empty area.
         middle = np.median(positions, axis=0)
@@ -56,13 +56,13 @@ def map_labels(
         if space is not None:
             zs.append(float(np.median(space[piece, 2])))
         polygons.append(np.asarray(outlines[layer][cluster], dtype=np.float32).reshape(-1))
-        inside = np.array([cluster]) if layer == 0 else inner[layer - 1][cluster]
-        mean = (centroids[inside] * weights[inside, None]).sum(axis=0)
+        finest = np.array([cluster]) if layer == 0 else inner[layer - 1][cluster]
+        mean = (centroids[finest] * weights[finest, None]).sum(axis=0)
         means.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
     flat = np.concatenate(means) if means else np.empty(0, dtype=np.float32)
-    placed = table.append_column("x", pa.array(xs, pa.float32())).append_column("y", pa.array(ys, pa.float32()))
+    result = table.append_column("x", pa.array(xs, pa.float32())).append_column("y", pa.array(ys, pa.float32()))
     if space is not None:
-        placed = placed.append_column("z", pa.array(zs, pa.float32()))
-    return placed.append_column("hull", pa.array(polygons, pa.list_(pa.float32()))).append_column(
+        result = result.append_column("z", pa.array(zs, pa.float32()))
+    return result.append_column("hull", pa.array(polygons, pa.list_(pa.float32()))).append_column(
         "centroid", pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), dim)
     )

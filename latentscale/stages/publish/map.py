@@ -50,7 +50,7 @@ from latentscale.viewer.labels import with_hues
 MEASURED_NEIGHBORS = 15
 MEASURED_SEED = 0
 # Columns of the table of labels that the quality figures use.
-LABEL_FACTS = ("layer", "label", "source", "coverage", "coverage_outside", "held_out")
+LABEL_COLUMNS = ("layer", "label", "source", "coverage", "coverage_outside", "held_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +174,8 @@ class PublishStage(WholeStage):
         made_labels = needed_record(store, "labels", request.labels)
         align = needed_record(store, "map", request.align) if request.align else None
         height = needed_record(store, "projection", request.height) if request.height else None
-        more = [record for record in (align, height) if record is not None]
-        parents = [graph, projection, made_clusters, made_labels, *more]
+        optional_parents = [record for record in (align, height) if record is not None]
+        parents = [graph, projection, made_clusters, made_labels, *optional_parents]
         writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
         with measured() as cost:
             snapshot = read_snapshot(store, request.snapshot)
@@ -185,15 +185,15 @@ class PublishStage(WholeStage):
             space = read_coordinates(store, height) if height else None
             columns = published_columns(store, snapshot.shards, settings, request.text, request.vectors)
             before = read_parquet(store, f"{align.folder}/labels.parquet") if align else None
-            named = published_evidence(read_table(store, made_labels, "labels"), {*columns.page, *columns.points})
-            named = map_labels(named, clusters, coordinates, space)
-            labels = with_hues(named, before)
-            kept, in_space = (
+            label_table = published_evidence(read_table(store, made_labels, "labels"), {*columns.page, *columns.points})
+            label_table = map_labels(label_table, clusters, coordinates, space)
+            labels = with_hues(label_table, before)
+            faithfulness, faithfulness_3d = (
                 None if layout is None else _faithfulness(context, request, vectors, layout)
                 for layout in (coordinates, space)
             )
             neighbors = read_graph(store, graph)
-            assert kept is not None, "every map has flat coordinates"
+            assert faithfulness is not None, "every map has flat coordinates"
             quality = measure_map(
                 neighbors,
                 coordinates,
@@ -206,33 +206,33 @@ class PublishStage(WholeStage):
                 stability=_stability(context, vectors, clusters, made_clusters)
                 if request.quality["stability"]
                 else None,
-                faithfulness=kept,
-                labels=labels.select([one for one in LABEL_FACTS if one in labels.column_names]).to_pylist(),
+                faithfulness=faithfulness,
+                labels=labels.select([name for name in LABEL_COLUMNS if name in labels.column_names]).to_pylist(),
                 collapsed=made_clusters.choices.get("collapsed"),
                 **_truncation(needed_record(store, "embedding", request.embedding)),
                 follows=measure_confounders(
                     store, snapshot, clusters.row_ids, clusters.cluster, text_column=request.text
                 ),
-                space=None if space is None or in_space is None else (space, in_space),
+                space=None if space is None or faithfulness_3d is None else (space, faithfulness_3d),
             )
-            around = density(coordinates)
+            densities = density(coordinates)
             partitions = write_points(
                 writer,
                 store,
                 snapshot,
                 clusters,
                 coordinates if space is None else space,
-                around,
+                densities,
                 labels,
                 columns,
                 settings["partition_by"],
-                more=_sparseness(neighbors),
+                extra_columns=_sparseness(neighbors),
             )
             writer.put(
                 "labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows
             )
-            seen = shown_clusters(clusters, settings)
-            writer.put("thumbnail.png", draw_thumbnail(coordinates, seen, shown_labels(labels, settings)))
+            page_clusters = shown_clusters(clusters, settings)
+            writer.put("thumbnail.png", draw_thumbnail(coordinates, page_clusters, shown_labels(labels, settings)))
             writer.put("quality.json", json.dumps(quality, indent=1, ensure_ascii=False).encode())
             counts = dict(made_clusters.counts) | {
                 "published": columns.sentence(settings["text"])
@@ -260,7 +260,7 @@ class PublishStage(WholeStage):
         return writer.commit(counts=counts, cost=cost, job=context.job)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of points, tiles and the search index."""
+        """Estimate from the measured rates of points, tiles and the search index."""
         return Cost(
             cpu_seconds=0.3
             + (1.6e-5 + (2.1e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0))
@@ -285,11 +285,11 @@ def _truncation(embedding: Record) -> dict[str, Any]:
 
 def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
     """Columns of fitted points: mean distance to their neighbours, outlier score, and ``fitted``."""
-    apart = mean_distances(graph.distances[:, :JUDGED_BY])
+    distances = mean_distances(graph.distances[:, :JUDGED_BY])
     return {
-        "neighbor_distance": pa.array(apart, mask=np.full(len(apart), graph.k == 0)),
-        "outlier_score": pa.array(outlier_scores(apart, np.sort(apart))),
-        "fitted": pa.array(np.ones(len(apart), dtype=bool)),
+        "neighbor_distance": pa.array(distances, mask=np.full(len(distances), graph.k == 0)),
+        "outlier_score": pa.array(outlier_scores(distances, np.sort(distances))),
+        "fitted": pa.array(np.ones(len(distances), dtype=bool)),
     }
 
 
@@ -316,7 +316,7 @@ def _classes(
 def _stability(context: StageContext, vectors: Vectors, clusters: Clusters, made: Record) -> float | None:
     """Measure stability by a second layout and clustering with another seed; None for clusters without a layout.
 
-    Never initialized from an earlier map: clusters would agree because both started there.
+    Never initialised from an earlier map: both clusterings would agree because they start from it.
     """
     identity = made.request.get("projection")
     if not identity:
@@ -325,5 +325,5 @@ def _stability(context: StageContext, vectors: Vectors, clusters: Clusters, made
     neighbors = needed_record(context.store, "neighbors", str(projection.request["neighbors"]))
     request = ProjectionRequest.read(projection.request)
     layout = compute_layout(context, replace(request, seed=request.seed + 1, earlier=None), neighbors, vectors)
-    again = cluster_points(layout.coordinates, ClustersRequest.read(made.request), threads=context.threads)
-    return stability(clusters.cluster, again.labels)
+    second = cluster_points(layout.coordinates, ClustersRequest.read(made.request), threads=context.threads)
+    return stability(clusters.cluster, second.labels)

@@ -45,14 +45,16 @@ def meaning_of(embedding: Record, vectors: NDArray[np.float32], labels: pa.Table
     first : bool
         Whether to include the model's tokens; generations of updates use those of the fit.
     """
-    opened = opened_embedder(read_spec(embedding.choices["spec"]))
-    phrases = sorted({phrase for some in labels["keyphrases"].to_pylist() for phrase in some or () if " " in phrase})
+    embedder = opened_embedder(read_spec(embedding.choices["spec"]))
+    phrases = sorted(
+        {phrase for keyphrases in labels["keyphrases"].to_pylist() for phrase in keyphrases or () if " " in phrase}
+    )
     if len(phrases) > _MOST_PHRASES:
         chosen = np.random.default_rng(_SEED).choice(len(phrases), _MOST_PHRASES, replace=False)
-        phrases = [phrases[at] for at in np.sort(chosen)]
-    embedded = opened.embed(phrases)
+        phrases = [phrases[i] for i in np.sort(chosen)]
+    embedded = embedder.embed(phrases)
     return Meaning(
         vectors=vectors,
         queries=embedded.vectors[embedded.embeddable],
-        tokens=opened.token_table() if first else None,
+        tokens=embedder.token_table() if first else None,
     )

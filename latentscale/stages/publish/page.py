@@ -69,10 +69,10 @@ def write_viewer(
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
-        done = 0
+        start = 0
         for table in published_documents(store, snapshot, clusters.row_ids, columns.page, columns.schema):
-            ids = pa.array(clusters.row_ids[done : done + table.num_rows])
-            done += table.num_rows
+            ids = pa.array(clusters.row_ids[start : start + table.num_rows])
+            start += table.num_rows
             yield from table.add_column(0, "row_id", ids).combine_chunks().to_batches()
 
     data = ViewerData(
@@ -89,7 +89,7 @@ def write_viewer(
         density=density,
         height=height,
         search=settings.get("search", True),
-        id_column=_own_id(store, columns),
+        id_column=_id_column(store, columns),
         similar=similar,
         meaning=meaning,
         added=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if grown else None,
@@ -105,7 +105,7 @@ def write_viewer(
 
 def generations(record: Record) -> list[dict[str, Any]]:
     """Return the manifest's entries of the map's generations of tiles, oldest first."""
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for segment in segments_of(record):
         if segment.page is None or (not segment.documents and len(record.segments) > 1):
             continue
@@ -114,8 +114,8 @@ def generations(record: Record) -> list[dict[str, Any]]:
             entry["removed"] = dict(segment.removed_positions) | {
                 "url": f"../{record.folder}/{segment.removed_positions['url']}"
             }
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def page_objects(store: Store, record: Record) -> list[str]:
@@ -130,8 +130,8 @@ def page_objects(store: Store, record: Record) -> list[str]:
         if segment.removed_positions is not None:
             names.append(f"{record.folder}/{segment.removed_positions['url']}")
     if record.counts.get("page_labels"):
-        own = ("/labels.json", "/clusters.json", "/hues.json")
-        names.extend(name for name in store.list(f"{record.folder}/viewer") if name.endswith(own))
+        label_files = ("/labels.json", "/clusters.json", "/hues.json")
+        names.extend(name for name in store.list(f"{record.folder}/viewer") if name.endswith(label_files))
     return names
 
 
@@ -158,30 +158,30 @@ def write_public_page(store: Store, record: Record, *, again: bool = False, fold
     entries = generations(record)
     if not entries:
         return
-    there = store.list(folder)
+    existing = store.list(folder)
     labels, title = _labels_folder(record), page_title(record)
 
     def put(name: str, content: bytes) -> None:
         target = f"{folder}/{name}"
         # The site rarely changes, and its assets' names contain a hash of their content.
-        alike = target in there and there[target].size == len(content)
-        taken = name.startswith("assets/") and not again
-        if not (alike and (taken or store.read_bytes(target) == content)):
+        same_size = target in existing and existing[target].size == len(content)
+        is_immutable = name.startswith("assets/") and not again
+        if not (same_size and (is_immutable or store.read_bytes(target) == content)):
             store.put_bytes(target, content)
 
     about = about_map(record.store, record)
     picture = link_picture_address(record, title)
     if picture is not None:
-        # Of a page in another folder, the address that was set is not its own.
+        # The configured address is that of the page in viewer/ only.
         url = record.request["publish"].get("url") if folder == PAGE_FOLDER else None
         picture = f"{url or './'}{picture}"
-        if again or f"{folder}/{PICTURE}" not in there or _picture_there(store, folder) != picture:
+        if again or f"{folder}/{PICTURE}" not in existing or _published_picture(store, folder) != picture:
             put(PICTURE, draw_link_picture(record, title))
     write_page(entries, put, title=title, labels=labels, about=about, images=page_images(record), picture=picture)
 
 
-def _picture_there(store: Store, folder: str) -> str | None:
-    """The address of the picture of the page as it is, with what it was drawn from; None where nothing says that."""
+def _published_picture(store: Store, folder: str) -> str | None:
+    """Return the address of the picture in the existing manifest, which identifies its content; None if unknown."""
     try:
         return json.loads(store.read_bytes(f"{folder}/manifest.json")).get("picture")
     except (ValueError, AttributeError, LatentScaleError):
@@ -191,7 +191,7 @@ def _picture_there(store: Store, folder: str) -> str | None:
 def public_manifest(record: Record) -> bytes | None:
     """Build the manifest of the public page for the map of ``record``; None for a map without a page.
 
-    Without the description of how the map was made and without its picture, which older pages lack.
+    Without the description of how the map was made and the link preview image, which older pages lack.
     """
     entries = generations(record)
     if not entries:
@@ -204,7 +204,7 @@ def _labels_folder(record: Record) -> str | None:
     return f"../{record.folder}/viewer/" if record.counts.get("page_labels") else None
 
 
-def _own_id(store: Store, columns: Published) -> str | None:
+def _id_column(store: Store, columns: Published) -> str | None:
     """Return the corpus's id column, if the page shows it."""
     name = read_workspace(store).id_column
     return name if name in columns.page else None

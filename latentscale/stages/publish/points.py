@@ -70,7 +70,7 @@ def write_points(
     columns: Published,
     partition_by: str | None,
     *,
-    more: Mapping[str, pa.Array] | None = None,
+    extra_columns: Mapping[str, pa.Array] | None = None,
 ) -> int:
     """Write ``points/update=<snapshot>/`` in parts; returns the number of partitions, 0 if not partitioned.
 
@@ -78,10 +78,10 @@ def write_points(
     ----------
     coordinates : float32 ndarray, shape (n, 2 or 3)
         With three dimensions, points have ``z``, too.
-    more : mapping of str to pyarrow.Array, optional
+    extra_columns : mapping of str to pyarrow.Array, optional
         Further columns of the points: ``neighbor_distance``, ``outlier_score``, ``fitted``.
     """
-    fixed = point_columns(clusters, coordinates, density, labels) | dict(more or {})
+    fixed = point_columns(clusters, coordinates, density, labels) | dict(extra_columns or {})
     folder = f"points/update={snapshot.id}"
     read = ["source", "source_row", *columns.points]
     if partition_by is not None and partition_by in columns.schema.names and partition_by not in read:
@@ -97,8 +97,8 @@ def write_points(
             return
         documents = pa.concat_tables(pieces)
         stop = start + documents.num_rows
-        own = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
-        table = with_source_columns(own, documents)
+        rows = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
+        table = with_source_columns(rows, documents)
         for value, facts, piece in _split(table, partition_by):
             inner = f"{folder}/{value}" if value else folder
             if value and value not in partitions:
@@ -163,8 +163,8 @@ def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dic
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode")
     # Checked before any part is written.
     _check_partitions(partition_by, len(codes.dictionary))
-    rest = table.drop_columns([partition_by])
-    rows = members_by_cluster(codes.indices.to_numpy(zero_copy_only=False))
-    for value, chosen in zip(codes.dictionary, rows, strict=True):
+    without_column = table.drop_columns([partition_by])
+    rows_by_value = members_by_cluster(codes.indices.to_numpy(zero_copy_only=False))
+    for value, indices in zip(codes.dictionary, rows_by_value, strict=True):
         facts = {"partition": partition_facts(partition_by, value, kind)}
-        yield partition_folder(partition_by, value), facts, rest.take(pa.array(chosen))
+        yield partition_folder(partition_by, value), facts, without_column.take(pa.array(indices))

@@ -29,7 +29,7 @@ from latentscale.viewer.page import SINGLE_PAGE_DOCUMENTS, page_instead, single_
 NAME = "preview.html"
 SEED = 0
 # Smallest refresh interval in seconds: each refresh reads the whole file.
-LEAST_DUE = 5.0
+MIN_REFRESH = 5.0
 MAP_AXES = 2
 _INSIDE = "maps/preview/viewer"
 
@@ -97,37 +97,37 @@ class Preview:
         else:
             state += ", done"
             due = seconds
-        more = "heights, clusters and labels" if MAP_AXES == axes < self._dimensions else "clusters and labels"
+        remaining = "heights, clusters and labels" if MAP_AXES == axes < self._dimensions else "clusters and labels"
         try:
-            self._write(row_ids, coordinates, state, more, max(due, LEAST_DUE))
+            self._write(row_ids, coordinates, state, remaining, max(due, MIN_REFRESH))
         except Exception as error:  # noqa: BLE001 - a failed preview must not end a run of hours
             self._notice(f"no preview of {state}: {error}")
         else:
             self._notice(f"preview of {state}: {address_of(self._store)}")
 
     def _write(
-        self, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32], state: str, more: str, due: float
+        self, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32], state: str, remaining: str, due: float
     ) -> None:
-        rows = sampled(len(row_ids))
+        rows = sample_rows(len(row_ids))
         documents = self._read(row_ids[rows]) if self._documents is None else self._documents
         self._documents = documents
-        shown = coordinates[rows]
-        of = f"all {len(row_ids):,} documents"
-        if len(shown) < len(row_ids):
-            of = f"{len(shown):,} of the {len(row_ids):,} documents, chosen at random"
+        sample = coordinates[rows]
+        coverage = f"all {len(row_ids):,} documents"
+        if len(sample) < len(row_ids):
+            coverage = f"{len(sample):,} of the {len(row_ids):,} documents, chosen at random"
         names = [name for name in documents.column_names if name != "row_id"]
-        nothing = np.full(len(shown), -1, np.int32)
+        no_clusters = np.full(len(sample), -1, np.int32)
         data = ViewerData(
             name=self._title,
             row_ids=row_ids[rows],
-            coordinates=np.ascontiguousarray(shown[:, :2]),
-            clusters=nothing,
-            nearest_clusters=nothing,
+            coordinates=np.ascontiguousarray(sample[:, :2]),
+            clusters=no_clusters,
+            nearest_clusters=no_clusters,
             labels=pa.table({name: pa.array([], pa.int64()) for name in LABEL_COLUMNS}),
             documents=lambda: iter(documents.to_batches(max_chunksize=4_096)),
             text_column=self._text if self._text in names else None,
             columns=names,
-            height=Height.of(shown) if shown.shape[1] > 2 else None,
+            height=Height.of(sample) if sample.shape[1] > 2 else None,
             search=False,
         )
         files: dict[str, bytes] = {}
@@ -139,7 +139,7 @@ class Preview:
             [entry | {"url": f"../{_INSIDE}/"}],
             title=self._title,
             preview={
-                "said": f"{state[0].upper()}{state[1:]}, of {of}. Still to come: {more}.",
+                "said": f"{state[0].upper()}{state[1:]}, of {coverage}. Still to come: {remaining}.",
                 "written": round(time.time(), 1),
                 "due": round(due, 1),
             },
@@ -151,13 +151,13 @@ class Preview:
         store, snapshot = self._store, read_snapshot(self._store, self._snapshot)
         columns = published_columns(store, snapshot.shards, self._settings, self._text, self._vectors)
         names = [name for name in columns.page if not _is_bulky(columns.schema.field(name).type)]
-        found: list[pa.Table] = []
-        done = 0
+        parts: list[pa.Table] = []
+        start = 0
         for table in published_documents(store, snapshot, row_ids, names, columns.schema):
-            ids = pa.array(row_ids[done : done + table.num_rows])
-            done += table.num_rows
-            found.append(_cut(table).add_column(0, "row_id", ids))
-        return pa.concat_tables(found).combine_chunks()
+            ids = pa.array(row_ids[start : start + table.num_rows])
+            start += table.num_rows
+            parts.append(_cut(table).add_column(0, "row_id", ids))
+        return pa.concat_tables(parts).combine_chunks()
 
 
 def end_preview(store: Store, *, published: bool, failed: bool) -> None:
@@ -172,15 +172,15 @@ def end_preview(store: Store, *, published: bool, failed: bool) -> None:
     """
     if not store.exists(NAME):
         return
-    where = argument(store.url)
+    workspace = argument(store.url)
     if published:
-        said = "The map that was shown here on its way is done."
-        said += f" From a disk, latentscale view {where} shows it." if store.is_local else ""
+        explanation = "The map that was shown here while it was computed is done."
+        explanation += f" Open it from a local disk with: latentscale view {workspace}" if store.is_local else ""
     elif failed:
-        said = "The run whose map was shown here on its way has ended before it was done. The same command goes on."
+        explanation = "The run whose map was shown here ended before the map was done. Repeat its command to resume it."
     else:
-        said = "The run whose map was shown here on its way is done, and was not to publish it here."
-    page = page_instead("The preview has ended", said, f"{PAGE_FOLDER}/index.html" if published else None)
+        explanation = "The run whose map was shown here is done; it did not publish the map to this workspace."
+    page = page_instead("The preview has ended", explanation, f"{PAGE_FOLDER}/index.html" if published else None)
     store.put_bytes(NAME, page)
 
 
@@ -189,7 +189,7 @@ def address_of(store: Store) -> str:
     return store.path(NAME) if store.is_local else f"{store.url.rstrip('/')}/{NAME}"
 
 
-def sampled(documents: int) -> NDArray[np.int64]:
+def sample_rows(documents: int) -> NDArray[np.int64]:
     """Rows of the documents that are shown, int64, ascending: all, or a deterministic uniform sample."""
     if documents <= SINGLE_PAGE_DOCUMENTS:
         return np.arange(documents)

@@ -16,4 +16,4 @@ def similar_of_graph(graph: NeighborGraph) -> Similar | None:
     k = min(MOST_SIMILAR, graph.k)
     if k == 0:
         return None
-    return Similar(places=graph.indices[:, :k].astype(np.int64), similarity=1 - graph.distances[:, :k])
+    return Similar(neighbors=graph.indices[:, :k].astype(np.int64), similarity=1 - graph.distances[:, :k])

@@ -52,21 +52,21 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
                 continue
             x = np.rint(pixels[:, 0]).astype(int) + dx
             y = np.rint(pixels[:, 1]).astype(int) + dy
-            seen = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
-            strength = np.where(clusters.cluster[seen] < 0, 0.35, 1.0)
-            at = y[seen] * WIDTH + x[seen]
-            for plane, color in zip(light, colors[clusters.cluster[seen]].T, strict=True):
-                np.add.at(plane, at, color * strength)
-            np.add.at(weight, at, strength)
+            visible = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
+            strength = np.where(clusters.cluster[visible] < 0, 0.35, 1.0)
+            index = y[visible] * WIDTH + x[visible]
+            for plane, color in zip(light, colors[clusters.cluster[visible]].T, strict=True):
+                np.add.at(plane, index, color * strength)
+            np.add.at(weight, index, strength)
     picture = np.full((HEIGHT * WIDTH, 3), GROUND, np.uint8)
-    lit = np.flatnonzero(weight)
-    cover = 1 - np.exp(-1.2 * weight[lit])[:, None]
-    shades = light[:, lit].T / weight[lit][:, None] * cover + np.array(GROUND) * (1 - cover)
-    picture[lit] = shades.clip(0, 255).astype(np.uint8)
+    covered = np.flatnonzero(weight)
+    cover = 1 - np.exp(-1.2 * weight[covered])[:, None]
+    shades = light[:, covered].T / weight[covered][:, None] * cover + np.array(GROUND) * (1 - cover)
+    picture[covered] = shades.clip(0, 255).astype(np.uint8)
     image = Image.fromarray(picture.reshape(HEIGHT, WIDTH, 3))
     _draw_labels(image, labels, middle, scale)
     out = io.BytesIO()
-    # The highest compression level takes three times as long for 2 %.
+    # The highest compression level takes three times as long and saves 2 %.
     image.save(out, format="PNG", compress_level=6)
     return out.getvalue()
 

@@ -438,7 +438,7 @@ def _write_new(
     row_ids = own["row_id"].to_numpy()
     shards = sorted({shard.name: shard for shard, _, _ in snapshot.locate(row_ids)}.values(), key=lambda s: s.base)
     # As in one run over all documents: a column with conflicting types is text in the new segment, too.
-    columns = published_columns(store, shards, settings, request.text, request.vectors, whole=snapshot.shards)
+    columns = published_columns(store, shards, settings, request.text, request.vectors, all_shards=snapshot.shards)
     points = Clusters(
         row_ids=row_ids,
         cluster=own["cluster"].to_numpy().astype(np.int32),
@@ -458,7 +458,7 @@ def _write_new(
         labels,
         columns,
         settings["partition_by"],
-        more={name: own[name].combine_chunks() for name in _LATER},
+        extra_columns={name: own[name].combine_chunks() for name in _LATER},
     )
     if not settings["viewer"]:
         return None

@@ -23,8 +23,8 @@ from latentscale.storage.segments import Segment, contains, map_folder
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import load_vectors, vectors_at
-from latentscale.viewer.removed import places_of
-from latentscale.viewer.similar import Back, Similar
+from latentscale.viewer.removed import positions_by_row_id
+from latentscale.viewer.similar import ReverseNeighbors, Similar
 
 # Number of candidates per new document, if the placement has none: some were removed from the map, and the relation of
 # being nearest is not symmetric.
@@ -140,14 +140,14 @@ class _Search:
 
     def kept(self, placement: Record, row_ids: Ids) -> _Pairs:
         """Read the pairs stored in a placement."""
-        found = read_nearest(self._store, placement)
-        if found is None:
+        stored = read_nearest(self._store, placement)
+        if stored is None:
             return self._pairs(np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
         placed = read_placement(self._store, placement)[0]["row_id"].to_numpy()
         order = np.argsort(row_ids)
-        there = contains(row_ids[order], placed)
-        rows = order[np.searchsorted(row_ids[order], placed[there])]
-        return self._pairs(rows, found[0][there], found[1][there])
+        present = contains(row_ids[order], placed)
+        rows = order[np.searchsorted(row_ids[order], placed[present])]
+        return self._pairs(rows, stored[0][present], stored[1][present])
 
     def nearest(self, own: NDArray[np.float32], rows: Ids, *, only: Ids | None = None) -> _Pairs:
         """Search the nearest of some new documents among all fitted ones, or among ``only`` (ascending)."""
@@ -213,17 +213,20 @@ def _similar(
     k = int(min(MOST_SIMILAR, counts.min(initial=MOST_SIMILAR)))
     if k == 0:
         return None
-    taken = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]
-    of, places = locate(row_ids, others[taken].reshape(-1))
-    turned = np.flatnonzero(back)
-    of_turned, places_turned = locate(row_ids, others[turned])
+    nearest = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]
+    generation, positions = locate(row_ids, others[nearest].reshape(-1))
+    reverse = np.flatnonzero(back)
+    reverse_generation, reverse_positions = locate(row_ids, others[reverse])
     return Similar(
-        places=places.reshape(n, k),
-        similarity=similarity[taken],
-        of=of.reshape(n, k).astype(np.uint8),
+        neighbors=positions.reshape(n, k),
+        similarity=similarity[nearest],
+        generation=generation.reshape(n, k).astype(np.uint8),
         earlier=[segment.map for segment in segments],
-        back=Back(
-            of=of_turned.astype(np.uint8), places=places_turned, rows=rows[turned], similarity=similarity[turned]
+        reverse=ReverseNeighbors(
+            generation=reverse_generation.astype(np.uint8),
+            positions=reverse_positions,
+            rows=rows[reverse],
+            similarity=similarity[reverse],
         ),
     )
 
@@ -232,15 +235,17 @@ def _locate(
     store: Store, segments: Sequence[Segment], known: Ids, segment_of: NDArray[np.int32], own: Ids, row_ids: Ids
 ) -> tuple[Ids, Ids]:
     """Locate documents: segment (0 for new ones, else from 1) and position on its page."""
-    of, places = np.zeros(len(row_ids), np.int64), np.zeros(len(row_ids), np.int64)
+    generation, positions = np.zeros(len(row_ids), np.int64), np.zeros(len(row_ids), np.int64)
     order = np.argsort(own)
     new = contains(own[order], row_ids)
-    places[new] = order[np.searchsorted(own[order], row_ids[new])]
-    of[~new] = segment_of[np.searchsorted(known, row_ids[~new])] + 1
+    positions[new] = order[np.searchsorted(own[order], row_ids[new])]
+    generation[~new] = segment_of[np.searchsorted(known, row_ids[~new])] + 1
     for number, segment in enumerate(segments, start=1):
-        here = of == number
-        wanted, inverse = np.unique(row_ids[here], return_inverse=True)
+        in_segment = generation == number
+        wanted, inverse = np.unique(row_ids[in_segment], return_inverse=True)
         folder = f"{map_folder(segment.map)}/viewer"
-        found = places_of(lambda name, at=folder: store.read_bytes(f"{at}/{name}"), segment.page or {}, wanted)
-        places[here] = found[inverse]
-    return of, places
+        unique_positions = positions_by_row_id(
+            lambda name, at=folder: store.read_bytes(f"{at}/{name}"), segment.page or {}, wanted
+        )
+        positions[in_segment] = unique_positions[inverse]
+    return generation, positions

@@ -1,1 +1,1 @@
-"""The words of a map's documents as small static files, in which the page finds documents."""
+"""Full-text search on the page: an inverted index in small static files."""

@@ -1,4 +1,4 @@
-"""Postings: which documents have each word, of many documents in bounded memory."""
+"""Collect the postings of many documents in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BUFFER_BYTES = 64 << 20
 
 
 class Postings:
-    """Which documents have each word, collected document by document and given back word by word.
+    """The postings of a generation: added by document, returned by word.
 
-    Words are cut into ranges of about three million postings, found from the first documents: each range is put in
-    order on its own, and what does not fit into memory waits in ``scratch``.
+    Words are split into ranges of about three million postings, estimated from the first documents. Each range is
+    sorted separately; ranges that exceed the memory limit are spilled to ``scratch``.
     """
 
     def __init__(self, *, rows: int, scratch: Path) -> None:
-        self._documents = rows
+        self._rows = rows
         self._scratch = scratch
         self._bounds: pl.Series | None = None
         self._parts: list[list[pl.DataFrame]] = [[]]
@@ -31,12 +31,12 @@ class Postings:
         self._buffered = 0
 
     def add(self, terms: pl.Series, places: NDArray[np.uint32], *, documents: int) -> None:
-        """Take the words of some documents, each as often as it is there, with the place of its document."""
+        """Add the words of some documents, with repetitions, each with the position of its document."""
         if not len(terms):
             return
-        block = _counted(terms, places)
+        block = _count_terms(terms, places)
         if self._bounds is None:
-            self._divide(block, expected=int(block["places"].list.len().sum()) * self._documents // documents)
+            self._set_bounds(block, expected=int(block["places"].list.len().sum()) * self._rows // documents)
         assert self._bounds is not None
         inner = block["term"].search_sorted(self._bounds, side="left").to_list() if len(self._bounds) else []
         cuts = [0, *inner, block.height]
@@ -48,7 +48,7 @@ class Postings:
             self._flush()
 
     def ranges(self) -> Iterator[tuple[pa.Array, NDArray[np.uint64]]]:
-        """Each range of words, in order, as ``shards.encode`` takes it."""
+        """Yield the ranges of words in order, as for ``shards.encode``."""
         for parts, files in zip(self._parts, self._files, strict=True):
             frames = [*(pl.read_ipc(path.read_bytes()) for path in files), *parts]
             parts.clear()
@@ -56,20 +56,20 @@ class Postings:
                 path.unlink()
             files.clear()
             if frames:
-                yield _packed(pl.concat(frames))
+                yield _pack(pl.concat(frames))
 
     def close(self) -> None:
-        """Remove the files that are left."""
+        """Delete remaining files."""
         for files in self._files:
             for path in files:
                 path.unlink(missing_ok=True)
             files.clear()
 
-    def _divide(self, block: pl.DataFrame, *, expected: int) -> None:
+    def _set_bounds(self, block: pl.DataFrame, *, expected: int) -> None:
         ranges = max(1, -(-expected // _RANGE_POSTINGS))
         ends = np.cumsum(block["places"].list.len().to_numpy())
-        wanted = np.arange(1, ranges) * ends[-1] // ranges
-        self._bounds = block["term"].gather(np.searchsorted(ends, wanted)).unique().sort()
+        targets = np.arange(1, ranges) * ends[-1] // ranges
+        self._bounds = block["term"].gather(np.searchsorted(ends, targets)).unique().sort()
         self._parts = [[] for _ in range(len(self._bounds) + 1)]
         self._files = [[] for _ in self._parts]
 
@@ -84,9 +84,9 @@ class Postings:
         self._buffered = 0
 
 
-def _counted(terms: pl.Series, places: NDArray[np.uint32]) -> pl.DataFrame:
-    """A row a word, in order: ``term``, ``places`` and how often it is there, ``tfs``, 255 at most."""
-    # Words as numbers: those sort ten times as fast.
+def _count_terms(terms: pl.Series, places: NDArray[np.uint32]) -> pl.DataFrame:
+    """A row per word, sorted: ``term``, ``places``, and ``tfs``, its frequency in each of them, at most 255."""
+    # Sort integer codes, which is ten times as fast as sorting words.
     code = terms.cast(pl.Categorical).to_physical().to_numpy()
     first = np.full(int(code.max()) + 1, -1, np.int64)
     first[code[::-1]] = np.arange(len(code) - 1, -1, -1)
@@ -106,10 +106,10 @@ def _counted(terms: pl.Series, places: NDArray[np.uint32]) -> pl.DataFrame:
     return pl.DataFrame({"term": words.gather(order), "places": columns[0], "tfs": columns[1]})
 
 
-def _packed(rows: pl.DataFrame) -> tuple[pa.Array, NDArray[np.uint64]]:
+def _pack(rows: pl.DataFrame) -> tuple[pa.Array, NDArray[np.uint64]]:
     words = rows["term"].unique().sort()
-    of_row = rows["term"].cast(pl.Enum(words)).to_physical().to_numpy().astype(np.uint64)
-    code = np.repeat(of_row, rows["places"].list.len().to_numpy())
+    row_codes = rows["term"].cast(pl.Enum(words)).to_physical().to_numpy().astype(np.uint64)
+    code = np.repeat(row_codes, rows["places"].list.len().to_numpy())
     places = rows["places"].explode().to_numpy().astype(np.uint64)
     return words.to_arrow().cast(pa.string()), code << np.uint64(40) | places << np.uint64(8) | rows[
         "tfs"

@@ -1,4 +1,4 @@
-"""Shards of the index of words: postings, ranked, cut and encoded."""
+"""Encode the shards of the inverted index: postings are ranked, truncated and compressed."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ from numpy.typing import NDArray
 
 
 def encode(
-    words: pa.Array, packed: NDArray[np.uint64], *, scale: NDArray[np.float64], most: int, size: int
+    words: pa.Array, packed: NDArray[np.uint64], *, scale: NDArray[np.float64], max_postings: int, size: int
 ) -> Iterator[pa.Table]:
-    """Shards of a range of words: ``term``, ``documents``, ``places`` and ``weights``, a row a word.
+    """Encode a range of words in shards: columns ``term``, ``documents``, ``places`` and ``weights``, a row per word.
 
     Parameters
     ----------
     words : pyarrow.Array of string
         Sorted by their UTF-8 bytes; fewer than 2^24.
     packed : uint64 ndarray
-        Each word and place once: the number of the word times 2^40, plus the place times 2^8, plus how often it is
-        there, 255 at most. In any order; it is sorted in place, which is ten times as fast as sorting words.
+        Each pair of word and position once: index of the word times 2^40, plus position times 2^8, plus term frequency,
+        at most 255. In any order; sorted in place, which is ten times as fast as sorting words.
     scale : float64 ndarray, shape (n,)
-        By place, what BM25 adds to the term frequency below the line: ``k1 * (1 - b + b * length / mean length)``.
-    most : int
-        A word keeps the places of highest weight, so many at most; ``documents`` counts all.
+        By position, the term of the denominator of BM25: ``k1 * (1 - b + b * length / mean length)``.
+    max_postings : int
+        Maximum postings per word; those of highest weight are kept. ``documents`` counts all.
     size : int
-        Bytes of a shard, about; a word is never cut.
+        Approximate bytes per shard; a word is never split.
 
     Yields
     ------
     pyarrow.Table
-        ``places`` are steps from place to place as varints (seven bits a byte, the low ones first), ``weights`` a byte
-        each: ``tf / (tf + scale)``, of 255.
+        ``places`` are differences of successive positions as varints (seven bits per byte, low bits first),
+        ``weights`` are ``tf / (tf + scale)`` in steps of 1/255, a byte each.
     """
     packed.sort()
     code = (packed >> np.uint64(40)).astype(np.int64)
-    place = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    position = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
     tf = (packed & np.uint64(0xFF)).astype(np.float64)
     counts = np.bincount(code, minlength=len(words))
     starts = np.cumsum(counts) - counts
-    weight = np.maximum(1, np.rint(255 * tf / (tf + scale[place]))).astype(np.uint8)
-    crowded = np.flatnonzero(counts[code] > most)
-    if len(crowded):
-        # Of equal weight the first, which lie in coarser tiles: an even sample of the map.
-        falling = (255 - weight[crowded]).astype(np.uint64)
+    weight = np.maximum(1, np.rint(255 * tf / (tf + scale[position]))).astype(np.uint8)
+    over_limit = np.flatnonzero(counts[code] > max_postings)
+    if len(over_limit):
+        # Ties are broken by position: lower positions are in coarser tiles, an even sample of the map.
+        inverse_weight = (255 - weight[over_limit]).astype(np.uint64)
         packed = (
-            code[crowded].astype(np.uint64) << np.uint64(40)
-            | falling << np.uint64(32)
-            | place[crowded].astype(np.uint64)
+            code[over_limit].astype(np.uint64) << np.uint64(40)
+            | inverse_weight << np.uint64(32)
+            | position[over_limit].astype(np.uint64)
         )
         packed.sort()
         owner = (packed >> np.uint64(40)).astype(np.int64)
         sizes = np.bincount(owner, minlength=len(words))
-        packed = packed[np.arange(len(packed)) - (np.cumsum(sizes) - sizes)[owner] < most]
-        # Put back among the others: word, place and weight in one number again.
+        packed = packed[np.arange(len(packed)) - (np.cumsum(sizes) - sizes)[owner] < max_postings]
+        # Merge with the others: word, position and weight in one integer again.
         best = packed >> np.uint64(40) << np.uint64(40) | (packed & np.uint64(0xFFFFFFFF)) << np.uint64(8)
         best |= np.uint64(255) - (packed >> np.uint64(32) & np.uint64(255))
-        rest = counts[code] <= most
-        others = code[rest].astype(np.uint64) << np.uint64(40) | place[rest].astype(np.uint64) << np.uint64(8)
+        rest = counts[code] <= max_postings
+        others = code[rest].astype(np.uint64) << np.uint64(40) | position[rest].astype(np.uint64) << np.uint64(8)
         packed = np.concatenate([best, others | weight[rest]])
         packed.sort()
         code = (packed >> np.uint64(40)).astype(np.int64)
-        place = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        position = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
         weight = (packed & np.uint64(0xFF)).astype(np.uint8)
     sizes = np.bincount(code, minlength=len(starts))
     ends = np.cumsum(sizes)
-    steps = place.copy()
-    steps[1:] -= place[:-1]
-    steps[ends - sizes] = place[ends - sizes]
+    steps = position.copy()
+    steps[1:] -= position[:-1]
+    steps[ends - sizes] = position[ends - sizes]
     varints, widths = _varints(steps)
     place_ends = np.cumsum(widths)[ends - 1]
     total = place_ends + ends + np.cumsum(pc.call_function("binary_length", [words]).to_numpy().astype(np.int64) + 8)
@@ -91,17 +91,17 @@ def encode(
 
 
 def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The varints of some numbers, one after the other, and how many bytes each takes."""
+    """Concatenated varints of ``values``, and the number of bytes of each."""
     widths = np.ones(len(values), np.int64)
     for bits in (7, 14, 21, 28):
         widths += values >= 1 << bits
     ends = np.cumsum(widths)
     out = np.empty(int(ends[-1]), np.uint8)
-    at = ends - widths
+    starts = ends - widths
     for k in range(int(widths.max())):
-        has = widths > k
-        more = (widths[has] > k + 1).astype(np.uint8) << 7
-        out[at[has] + k] = ((values[has] >> (7 * k)) & 127).astype(np.uint8) | more
+        has_byte = widths > k
+        continuation = (widths[has_byte] > k + 1).astype(np.uint8) << 7
+        out[starts[has_byte] + k] = ((values[has_byte] >> (7 * k)) & 127).astype(np.uint8) | continuation
     return out, widths
 
 

@@ -1,4 +1,4 @@
-"""Words of one text, without a library of tables: for the few documents of a small update."""
+"""Tokenise one text without polars, for the few documents of a small update."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 _RULES = json.loads((Path(__file__).parent / "tokens.json").read_bytes())
 LONGEST: int = _RULES["longest"]
-# What the rules leave of lower-case ASCII; most texts need no others, which take longer to compile than those to read.
+# The words of lower-case ASCII texts, which are most; the full pattern takes longer to compile than to apply.
 _PLAIN_RUN = re.compile("[0-9a-z]+")
 
 
@@ -34,7 +34,7 @@ def _run() -> re.Pattern[str]:
 
 
 def normalised(text: str) -> str:
-    """As ``tokens.normalised`` of many texts."""
+    """As ``tokens.normalised``."""
     plain = text.lower()
     if plain.isascii():
         return plain
@@ -42,16 +42,16 @@ def normalised(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, each as often as it is there; as ``tokens.tokens`` of many texts."""
+    """The words of a text, with repetitions, as from ``tokens.tokens``."""
     plain = normalised(text)
     if plain.isascii():
         return [run[:LONGEST] for run in _PLAIN_RUN.findall(plain)]
-    found: list[str] = []
+    terms: list[str] = []
     for run in _run().findall(plain):
         if not _unspaced().match(run):
-            found.append(run[:LONGEST])
+            terms.append(run[:LONGEST])
         elif len(run) == 1:
-            found.append(run)
+            terms.append(run)
         else:
-            found += [run[i : i + 2] for i in range(len(run) - 1)]
-    return found
+            terms += [run[i : i + 2] for i in range(len(run) - 1)]
+    return terms

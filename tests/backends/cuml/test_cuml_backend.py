@@ -41,7 +41,7 @@ def place(driver: str = "580.10", packages: dict[str, str] = PACKAGES) -> Place:
     return Place(gpus=(Gpu(name="A GPU", memory_gib=80.0, driver=driver),), packages=packages)
 
 
-def test_auto_takes_it_for_what_it_was_measured_to_be_better_at() -> None:
+def test_auto_uses_cuml_only_where_it_was_measured_to_be_better() -> None:
     def chosen(stage: str, documents: int) -> str:
         return choose_backend("auto", stage, place, documents=documents).backend
 
@@ -63,12 +63,12 @@ def test_auto_takes_it_for_what_it_was_measured_to_be_better_at() -> None:
         (place("550.54"), "the driver 550.54 is too old for cuml-cu13: it needs 580 or newer"),
     ],
 )
-def test_a_place_that_lacks_something_is_refused_before_any_work(where: Place, said: str) -> None:
+def test_a_machine_without_requirements_is_refused_before_any_work(where: Place, said: str) -> None:
     with pytest.raises(ResourceError, match=said):
         choose_backend("cuml", "cluster", lambda: where)
 
 
-def test_a_package_that_is_not_there_is_named() -> None:
+def test_a_missing_package_is_named() -> None:
     with pytest.raises(MissingPackageError, match=r"cuml\.cluster") as raised:
         calls.dbscan(np.zeros((4, 2), np.float32), eps=1.0, min_samples=2)
     assert "latentscale[gpu]" in str(raised.value.hint)
@@ -83,7 +83,7 @@ def test_a_package_that_is_not_there_is_named() -> None:
         (RuntimeError("CUDA error encountered at: cudaErrorIllegalAddress"), "the GPU failed during HDBSCAN"),
     ],
 )
-def test_what_a_gpu_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+def test_operations_missing_on_a_gpu_are_reported(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
     def fit(self: Any, X: Any) -> Any:  # noqa: N803
         raise error
 
@@ -102,7 +102,7 @@ def test_what_a_gpu_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, error: Ex
     assert raised.value.exit_code == 4
 
 
-def test_a_mistake_of_ours_is_not_taken_for_one_of_the_gpu() -> None:
+def test_our_own_errors_are_not_reported_as_gpu_failures() -> None:
     with pytest.raises(ValueError, match="unknown metric"), calls.gpu_errors("HDBSCAN"):
         raise ValueError("unknown metric")
 
@@ -117,7 +117,7 @@ def test_clusters_of_one_density_have_no_border_points(monkeypatch: pytest.Monke
     np.testing.assert_array_equal(found.labels, truth.labels)
 
 
-def test_more_min_samples_than_cuml_takes_are_refused(vectors: Any) -> None:
+def test_min_samples_above_the_limit_of_cuml_are_refused(vectors: Any) -> None:
     with pytest.raises(ConfigError, match="at most 1,023 min_samples, not 1,500"):
         CumlBackend("cpu").hdbscan(
             vectors[:, :3],
@@ -130,7 +130,7 @@ def test_more_min_samples_than_cuml_takes_are_refused(vectors: Any) -> None:
 
 
 @pytest.mark.slow
-def test_it_holds_beside_the_processors(monkeypatch: pytest.MonkeyPatch, vectors: Any) -> None:
+def test_results_of_the_stand_ins_agree_with_the_cpu(monkeypatch: pytest.MonkeyPatch, vectors: Any) -> None:
     pytest.importorskip("torch", reason="neighbours and K-means of the backend cuml are torch's")
     fake_rapids.install(monkeypatch)
     compared = compare_backends(CumlBackend("cpu"), CpuBackend(), vectors[:200], threads=1)
@@ -161,7 +161,9 @@ def test_a_layout_starts_where_ours_do_and_counts_the_document_itself(
 
 
 @pytest.mark.slow
-def test_what_cuvs_finds_is_measured_again_and_searched_wider(monkeypatch: pytest.MonkeyPatch, vectors: Any) -> None:
+def test_neighbours_of_cuvs_are_measured_again_and_searched_wider(
+    monkeypatch: pytest.MonkeyPatch, vectors: Any
+) -> None:
     pytest.importorskip("torch", reason="distances are measured by torch")
     fake_rapids.install(monkeypatch)
 

@@ -53,7 +53,7 @@ def test_each_call_is_stopped_by_the_missing_driver_alone(heard: Any) -> None:
         )
 
 
-def test_the_stand_ins_have_arguments_that_the_libraries_have(heard: Any) -> None:
+def test_stand_ins_have_the_arguments_of_the_libraries(heard: Any) -> None:
     for name, signature in heard["signatures"].items():
         ours = inspect.signature(getattr(fake_rapids, name)).parameters
         theirs = re.findall(r"[(,]\s*\*?,?\s*(\w+)", signature)

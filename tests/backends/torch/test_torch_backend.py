@@ -209,7 +209,7 @@ def test_documents_that_are_all_alike(backend: TorchBackend, vectors: Any) -> No
     assert np.isfinite(backend.layout(graph, alike, deterministic=True, **{**LAYOUT, "n_epochs": 8}).coordinates).all()
 
 
-def test_what_cannot_be_used_is_refused(backend: TorchBackend, vectors: Any) -> None:
+def test_invalid_inputs_are_refused(backend: TorchBackend, vectors: Any) -> None:
     bad = vectors.copy()
     bad[7, 3] = np.nan
     with pytest.raises(CorpusError, match="not a number"):
@@ -224,7 +224,7 @@ def test_what_cannot_be_used_is_refused(backend: TorchBackend, vectors: Any) -> 
         backend.neighbors(vectors, k=5, method="pynndescent", recall_target=0.9, seed=0, threads=1)
 
 
-def test_too_little_memory_is_said(vectors: Any) -> None:
+def test_too_little_memory_is_reported(vectors: Any) -> None:
     from tests.backends.torch.pretend_cuda import PretendCuda
 
     with PretendCuda(memory=100_000), pytest.raises(EnvironmentFailure, match="does not fit in the memory of cuda:0"):

@@ -15,7 +15,7 @@ from latentscale.errors import ConfigError, EnvironmentFailure
 from latentscale.machine import Gpu, Place
 
 
-def test_auto_takes_it_where_there_is_a_gpu_and_not_elsewhere() -> None:
+def test_auto_uses_torch_only_with_a_gpu() -> None:
     gpu = Gpu(name="A GPU", memory_gib=80.0, driver="580.1")
     with_gpu = Place(gpus=(gpu,), packages={"torch": "2.13.0"})
     assert choose_backend("auto", "neighbors", lambda: with_gpu).backend == "torch"
@@ -28,7 +28,7 @@ def test_auto_takes_it_where_there_is_a_gpu_and_not_elsewhere() -> None:
     assert choose_backend("auto", "cluster", lambda: with_gpu, documents=100_000).backend == "torch"
 
 
-def test_auto_leaves_what_it_cannot_do_to_the_processors_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_leaves_unsupported_stages_to_the_cpu_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(gpus=(Gpu(name="A GPU", memory_gib=80.0, driver="580.1"),), packages={"torch": "2.13.0"})
     config = JobConfig.model_validate(
         {"corpus": {"sources": ["x.csv"]}, "out": "maps/x", "project": {"density_weight": 0.2, "map_dimensions": 3}}
@@ -51,7 +51,7 @@ def test_auto_leaves_what_it_cannot_do_to_the_processors_and_says_so(monkeypatch
     assert raised.value.where == "project.density_weight"
 
 
-def test_a_device_that_is_not_there_is_said() -> None:
+def test_a_missing_device_is_reported() -> None:
     torch: Any = pytest.importorskip("torch", reason="the backend torch needs the package torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")

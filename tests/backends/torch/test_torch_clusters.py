@@ -116,7 +116,7 @@ def test_directions_of_a_matrix_that_stays_on_the_host(
     np.testing.assert_array_equal(pieces.labels, whole.labels)
 
 
-def test_some_rows_are_as_a_matrix_of_their_own(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subset_of_rows_behaves_like_a_matrix(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from latentscale.backends.torch.kmeans import lloyd
 
     rows, start = np.arange(1, len(vectors), 3), vectors[:300]
@@ -154,14 +154,14 @@ def test_documents_that_are_all_alike_are_one_cluster(backend: TorchBackend, poi
     assert backend.hdbscan(halves, **given).n_clusters == 2
 
 
-def test_what_cannot_be_clustered_is_refused(backend: TorchBackend, points: Any) -> None:
+def test_sets_that_cannot_be_clustered_are_refused(backend: TorchBackend, points: Any) -> None:
     bad = points.copy()
     bad[7, 1] = np.inf
     with pytest.raises(CorpusError, match="not numbers"):
         backend.hdbscan(bad, **DENSITY, min_cluster_size=5, cluster_selection_method="eom")
 
 
-def test_too_little_memory_is_said(points: Any, vectors: Any) -> None:
+def test_too_little_memory_is_reported(points: Any, vectors: Any) -> None:
     from tests.backends.torch.pretend_cuda import PretendCuda
 
     with PretendCuda(memory=200_000):

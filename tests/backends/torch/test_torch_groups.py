@@ -131,7 +131,7 @@ def test_opposite_and_empty_rows(rows: Any, by_groups: dict[str, int], monkeypat
     assert (found.distances[40] == 1).all()
 
 
-def test_products_in_half_precision_lose_none(rows: Any, by_groups: dict[str, int]) -> None:
+def test_products_in_half_precision_lose_no_neighbours(rows: Any, by_groups: dict[str, int]) -> None:
     from tests.backends.torch.pretend_cuda import PretendCuda
 
     truth = graph(rows, 15)

@@ -51,7 +51,7 @@ def test_shards_give_the_graph_of_one_device(
         np.testing.assert_array_equal(found.indices[100:120], truth.indices[100:120])
 
 
-def test_a_shard_on_a_gpu_that_is_too_small_is_said(vectors: Any) -> None:
+def test_too_small_gpu_memory_for_a_shard_is_reported(vectors: Any) -> None:
     from latentscale.backends.torch.shards import Shard
     from tests.backends.torch.pretend_cuda import PretendCuda
 
