@@ -191,7 +191,7 @@ def test_what_a_killed_command_has_placed_is_not_placed_again(
     [
         ({"text": "body"}, CorpusError, "has no column 'body'"),
         ({"id": "url"}, CorpusError, "has no column 'url'"),
-        ({"embed": {"max_tokens": 64}}, ConfigError, "was embedded with"),
+        ({"embed": {"max_tokens": 64}}, ConfigError, "was embedded with max_tokens 512; this would use max_tokens 64"),
         ({"vectors": np.ones((250, 3), np.float32)}, LatentScaleError, "was embedded with"),
     ],
 )

@@ -29,6 +29,7 @@ MAX_TOKENIZER_BYTES = 256 << 20
 _LARGEST = float(np.finfo(np.float32).max) / 1e7
 _FLOATS = {"F16", "F32", "F64", "BF16", "I8", "U8", "I16", "I32", "I64"}
 _WHOLE = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
+_AGAIN = "Save the model again, or fetch it anew."
 _PROPERTY = re.compile(r"\\[pP]\{[^}]*\}|\\[hH]")
 
 
@@ -59,7 +60,11 @@ def model_files(folder: Path) -> ModelFiles:
         Naming what is missing, or what else the folder is.
     """
     if not folder.is_dir():
-        raise ConfigError(f"there is no model folder {folder}", where="embed.model")
+        raise ConfigError(
+            f"there is no model folder {folder}",
+            where="embed.model",
+            hint="latentscale models list shows what is here.",
+        )
     inner = _static_module(folder)
     wanted = MODEL_FILES if inner is None else MODEL_FILES[:2]
     inner = folder if inner is None else inner
@@ -84,7 +89,7 @@ def _static_module(folder: Path) -> Path | None:
             raise ValueError("it has more than a megabyte")
         modules = [(str(one["type"]).rsplit(".", 1)[-1], str(one["path"])) for one in json.loads(path.read_bytes())]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no list of modules: {error}", where="embed.model") from error
+        raise ConfigError(f"{path} is no list of modules: {error}", where="embed.model", hint=_AGAIN) from error
     others = [kind for kind, _ in modules if kind not in ("StaticEmbedding", "Normalize")]
     if others or not modules or modules[0][0] != "StaticEmbedding":
         raise ConfigError(
@@ -94,7 +99,7 @@ def _static_module(folder: Path) -> Path | None:
         )
     inner = folder / modules[0][1]
     if not inner.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"{path} leads out of its folder: {modules[0][1]!r}", where="embed.model")
+        raise ConfigError(f"{path} leads out of its folder: {modules[0][1]!r}", where="embed.model", hint=_AGAIN)
     return inner
 
 
@@ -171,7 +176,7 @@ def load_model(files: ModelFiles) -> LoadedModel:
     }
     vocabulary = tokenizer.get_vocab()
     if not vocabulary:
-        raise ConfigError(f"{files.tokenizer} has no tokens", where="embed.model")
+        raise ConfigError(f"{files.tokenizer} has no tokens", where="embed.model", hint=_AGAIN)
     tokens = max(vocabulary.values()) + 1
     with np.errstate(over="ignore"):
         table = np.ascontiguousarray(held[shapes.table], np.float32)
@@ -249,7 +254,7 @@ def check_tokenizer(path: Path) -> None:
         Naming the file and the pattern.
     """
     if path.stat().st_size > MAX_TOKENIZER_BYTES:
-        raise ConfigError(f"{path} has more than {MAX_TOKENIZER_BYTES >> 20} MB", where="embed.model")
+        raise ConfigError(f"{path} has more than {MAX_TOKENIZER_BYTES >> 20} MB", where="embed.model", hint=_AGAIN)
     try:
         described = json.loads(path.read_bytes())
         patterns = list(_patterns(described))
@@ -317,10 +322,8 @@ def _inner(kind: Any, value: Any) -> Iterator[Any]:
 
 
 def _refusal(path: Path, name: str, problem: str) -> ConfigError:
-    return ConfigError(
-        f"{path}: the array {name!r} {problem}", where="embed.model", hint="Save the model again, or fetch it anew."
-    )
+    return ConfigError(f"{path}: the array {name!r} {problem}", where="embed.model", hint=_AGAIN)
 
 
 def _unreadable(path: Path, error: BaseException) -> ConfigError:
-    return ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", where="embed.model")
+    return ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", where="embed.model", hint=_AGAIN)

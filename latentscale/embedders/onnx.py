@@ -104,7 +104,9 @@ class OnnxSpec(EmbedderSpec):
         if model.endswith(".onnx"):
             if file is not None:
                 raise ConfigError(
-                    f"embed.model is the file {model}, and embed.options.file another", where="embed.options.file"
+                    f"embed.model is the file {model}, and embed.options.file another",
+                    where="embed.options.file",
+                    hint="Leave one of them out.",
                 )
             model, file = split_path(Path(model))
         found = resolve_model(model, revision=options.revision, patterns=wanted_files(options.precision, file))
@@ -118,7 +120,7 @@ class OnnxSpec(EmbedderSpec):
             options=options,
         )
         made.graph()
-        _check_width(options, made.sentence, made.graph().dimensions)
+        _check_width(options, made.graph().dimensions)
         if options.precision == "int8" and not options.force:
             made.reference_file()
         return made
@@ -241,6 +243,12 @@ class OnnxSpec(EmbedderSpec):
         if self.token_limit < self.max_tokens:
             what = "tokens of a text" if self.options.long == "truncate" else "tokens at a time"
             said.append(f"it takes {self.token_limit:,} {what}, fewer than embed.max_tokens = {self.max_tokens:,}")
+        if self.sentence.alone:
+            said.append(
+                f"one text at a time, as vectors of {self.sentence.model_type} depend on the padding of a batch"
+            )
+        if cut := self.sentence.untrained_width(self.options.dimensions):
+            said.append(cut)
         return "; ".join(said)
 
     def resources(self) -> StageResources:
@@ -261,7 +269,7 @@ class OnnxSpec(EmbedderSpec):
             self.sentence,
             self.reading,
             dimensions=self.options.dimensions,
-            batch_tokens=self.options.batch_tokens,
+            batch_tokens=1 if self.sentence.alone else self.options.batch_tokens,
             provider=self.options.provider,
             device=device,
         )
@@ -309,7 +317,7 @@ def _prompt(sentence: SentenceFolder, given: str | None, said: str) -> str:
     return said if given is None else sentence.prompts.get(given, given)
 
 
-def _check_width(options: OnnxOptions, sentence: SentenceFolder, width: int) -> None:
+def _check_width(options: OnnxOptions, width: int) -> None:
     asked = options.dimensions
     if asked is None:
         return
@@ -318,11 +326,4 @@ def _check_width(options: OnnxOptions, sentence: SentenceFolder, width: int) -> 
             f"embed.options.dimensions is {asked:,}, and the model has {width:,}",
             where="embed.options.dimensions",
             hint="Ask for fewer.",
-        )
-    if sentence.matryoshka and asked not in sentence.matryoshka:
-        known = ", ".join(map(str, sentence.matryoshka))
-        raise ConfigError(
-            f"embed.options.dimensions is {asked:,}; the model is trained for {known}",
-            where="embed.options.dimensions",
-            hint="Take one of these.",
         )

@@ -43,6 +43,8 @@ _POSITIONS_BEHIND_PADDING = frozenset(
     ("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta", "xlm-roberta")
 ) | {"roberta-prelayernorm", "xlm-roberta-xl", "xmod"}
 # Positions are relative in these: the number in their configuration is no limit.
+# Convolutions, Fourier transforms and landmarks over all positions, with or without a token there.
+_MIXES_PADDING = ("convbert", "fnet", "nystromformer")
 _RELATIVE_POSITIONS = frozenset(["t5", "mt5", "umt5", "xlnet"])
 _DOCUMENT_PROMPTS = ("clustering", "document", "passage", "corpus")
 # transformers writes this where a tokenizer has no limit.
@@ -149,6 +151,18 @@ class SentenceFolder:
         return str(self.config.get("model_type", ""))
 
     @property
+    def alone(self) -> bool:
+        """Whether texts are computed one at a time: the vectors of this family depend on the padding of a batch."""
+        return self.model_type in _MIXES_PADDING
+
+    def untrained_width(self, width: int | None) -> str | None:
+        """A sentence for the user where vectors are cut to a width other than those of ``matryoshka``."""
+        if width is None or not self.matryoshka or width in (*self.matryoshka, self.dimensions):
+            return None
+        trained = ", ".join(map(str, self.matryoshka))
+        return f"its vectors are cut to {width:,} numbers, and it was trained to be cut to {trained}"
+
+    @property
     def normalise(self) -> bool:
         """Whether the model scales its vectors to length 1 at the end."""
         return bool(self.heads) and isinstance(self.heads[-1], Normalize)
@@ -190,6 +204,12 @@ def read_sentence_folder(path: Path) -> SentenceFolder:
     ConfigError
         Naming the file, for one that is missing, cannot be read, or asks for what is not supported here.
     """
+    if not path.is_dir():
+        raise ConfigError(
+            f"there is no model folder {path}",
+            where="embed.model",
+            hint="Put the model back there; a map is searched and updated with the model that it was made with.",
+        )
     modules = _modules(path) if (path / MODULES).is_file() else []
     kinds = tuple(map(_kind, modules))
     _check_order(path, kinds)

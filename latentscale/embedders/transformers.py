@@ -241,6 +241,11 @@ class TransformersSpec(EmbedderSpec):
         if self.token_limit < self.max_tokens:
             what = "tokens of a text" if self.long == "truncate" else "tokens at a time"
             said.append(f"it takes {self.token_limit:,} {what}, fewer than embed.max_tokens = {self.max_tokens:,}")
+        folder = read_sentence_folder(self.path)
+        if folder.alone:
+            said.append(f"one text at a time, as vectors of {folder.model_type} depend on the padding of a batch")
+        if cut := folder.untrained_width(self.dimensions):
+            said.append(cut)
         return "; ".join(said)
 
     def open(self, device: str = "cpu") -> EncoderEmbedder:
@@ -273,7 +278,7 @@ class TransformersSpec(EmbedderSpec):
                 tokenizer,
                 limit=folder.max_seq_length or self.max_tokens,
                 # The matrix units of GPUs take eight at a time; a processor only computes the padding.
-                multiple=8 if device.startswith("cuda") else 1,
+                multiple=8 if device.startswith("cuda") and not folder.alone else 1,
                 padding=padding,
                 skipped=0 if folder.include_prompt or not prompt else tokenizer.prompt_tokens,
                 processes=processes_for_tokenizer(compiled, options, processes),
@@ -287,7 +292,7 @@ class TransformersSpec(EmbedderSpec):
             documents=documents,
             queries=queries,
             dimensions=self.dimensions,
-            batch_tokens=self.batch_tokens or BATCH_TOKENS[device.partition(":")[0]],
+            batch_tokens=1 if folder.alone else self.batch_tokens or BATCH_TOKENS[device.partition(":")[0]],
         )
 
 

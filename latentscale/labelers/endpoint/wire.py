@@ -15,7 +15,7 @@ from latentscale.labelers.chat.protocol import Reply
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.services.failures import BadAnswerError
 from latentscale.services.terms import Usage
-from latentscale.services.tokens import about, at_most
+from latentscale.services.tokens import about, at_most, is_count
 
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -169,7 +169,7 @@ def _usage(answer: dict[str, Any]) -> Usage | None:
     known = cast("dict[str, Any]", usage)
 
     def number(*names: str) -> int | None:
-        found = [known[name] for name in names if isinstance(known.get(name), int) and known[name] >= 0]
+        found = [int(known[name]) for name in names if is_count(known.get(name))]
         return sum(found) if found else None
 
     sent = number("prompt_tokens")
