@@ -300,6 +300,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=options["scratch"]))
     try:
         measurement.written(folder)
+        # The first pass allocates the memory of all threads, and starts the processes.
+        measurement.shards(folder, store_s=0.0)
         found: dict[str, Any] = {
             "calls": calls,
             "shards": measurement.shards(folder, store_s=0.0),

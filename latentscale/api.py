@@ -91,10 +91,10 @@ def run(
         The workspace, a local folder or an fsspec URL; it is created if it does not exist.
     texts : iterable of str, optional
         Used instead of ``source``: document texts, never interpreted as paths.
-    vectors : array, shape (n, d), or str, optional
+    vectors : array, shape (n, d), column of n lists, or str, optional
         Embedding vectors of the documents of a frame or a list, in the same order; they are used instead of those of
-        an embedding model. A document whose vector is all zeros is rejected. A string names the vector column, or a
-        ``.npy`` or ``.parquet`` file with one vector for each row of a single input table.
+        an embedding model. A document whose vector is all zeros, or null, is rejected. A string names the vector
+        column, or a ``.npy`` or ``.parquet`` file with one vector for each row of a single input table.
     text, id, where, limit, sample : optional
         Shortcuts for ``corpus={...}``: the text column or a template, the id column of the documents, a SQL condition
         on the rows, the maximum number of documents, the fraction of documents to take.
@@ -339,7 +339,7 @@ def distill(
     """
     from latentscale.models.distill import DistilSettings, distill_from_texts
     from latentscale.models.distill import distill as distill_model
-    from latentscale.models.free_text import FreeTextSettings
+    from latentscale.models.free_text import FreeTextSettings, check_teacher_width
     from latentscale.models.passages import read_passages
 
     files = list(texts)
@@ -354,7 +354,9 @@ def distill(
     settings = FreeTextSettings(words=words) if dims is None else FreeTextSettings(words=words, dims=dims)
     passages = read_passages(files)
     device = own_device()
-    encoder = _teacher(teacher).open(device)
+    described = _teacher(teacher)
+    check_teacher_width(settings.dims, described.dimensions)
+    encoder = described.open(device)
     return distill_from_texts(
         teacher,
         out,

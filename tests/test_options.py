@@ -31,8 +31,11 @@ def read_labeler_options(options: dict[str, Any]) -> Wanted:
 )
 def test_the_first_invalid_option_is_reported_with_a_hint(read: Callable[[dict[str, Any]], Wanted], where: str) -> None:
     assert read({"model": "a"}) == Wanted(model="a")
-    with pytest.raises(ConfigError, match=f"{where}.modle: Extra") as raised:
+    with pytest.raises(ConfigError, match=f"there is no option {where}.modle") as raised:
         read({"modle": "a"})  # which is why the other one is missing
+    assert raised.value.hint == "Did you mean 'model'? Known here: model, width."
+    with pytest.raises(ConfigError, match="there is no option") as raised:
+        read({"model": "a", "price": 1})
     assert raised.value.hint == "Known here: model, width."
     with pytest.raises(ConfigError, match=f"{where}.model: Input should be a valid string") as raised:
         read({"model": 7})

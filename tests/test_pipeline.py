@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import latentscale
-from latentscale.errors import ConfigError, RejectLimitError, ResourceError
+from latentscale.errors import ConfigError, CorpusError, RejectLimitError, ResourceError
 from latentscale.upkeep.verify import verify_workspace
 
 
@@ -254,6 +255,17 @@ def test_texts_without_a_known_token_are_rejects(tmp_path: Path, small_corpus: P
     assert len(made.points().collect()) + len(rejects) == 62
     assert set(rejects["reason"]) <= {"not_embeddable"}
     assert sorted(rejects["source_row"]) == [60, 61]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [({}, "the model knows none of their words"), ({"vectors": [None, [0.0, 0.0]]}, "their vectors are null or zero")],
+)
+def test_a_corpus_without_any_vector_is_refused_with_the_reason(
+    tmp_path: Path, more: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(CorpusError, match=f"no document of the corpus could be embedded: {reason}"):
+        latentscale.run(["\ue000", "\ue001"], out=tmp_path / "out", progress="quiet", **more)
 
 
 def test_a_corpus_of_which_most_has_no_vector_is_refused(tmp_path: Path, small_corpus: Path) -> None:

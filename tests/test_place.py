@@ -204,7 +204,7 @@ def test_documents_placed_by_a_killed_command_are_not_placed_again(
     [
         ({"text": "body"}, CorpusError, "has no column 'body'"),
         ({"id": "url"}, CorpusError, "has no column 'url'"),
-        ({"embed": {"max_tokens": 64}}, ConfigError, "was embedded with"),
+        ({"embed": {"max_tokens": 64}}, ConfigError, "was embedded with max_tokens 512; this would use max_tokens 64"),
         ({"vectors": np.ones((250, 3), np.float32)}, LatentScaleError, "was embedded with"),
     ],
 )

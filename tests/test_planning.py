@@ -79,6 +79,12 @@ def test_the_rates_are_those_that_were_measured(
     assert peak / 1e6 == pytest.approx(peak_mb, rel=0.15)
 
 
+def test_vectors_of_very_many_dimensions_need_the_memory_of_their_covariance() -> None:
+    narrow, wide = (stage_costs(JOB, JobSize(documents=150, dim=dim))["project"] for dim in (256, 70_000))
+    assert narrow.memory_bytes < 1e9
+    assert wide.memory_bytes == pytest.approx(245e9)
+
+
 def test_constants_of_the_rates_equal_those_of_the_backend() -> None:
     from latentscale.backends.cpu.backend import OWN_TREE
     from latentscale.backends.cpu.layout import default_epochs

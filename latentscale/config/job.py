@@ -78,7 +78,10 @@ class JobConfig(Settings):
                 f"set neighbors.k to {self.project.n_neighbors - 1} or more, or leave it out"
             )
         if (self.embed.model == "column") != (self.corpus.vectors is not None):
-            raise ValueError("embed.model 'column' and corpus.vectors go together")
+            raise ValueError(
+                f"embed.model 'column' and corpus.vectors go together: they are {self.embed.model!r} and "
+                f"{self.corpus.vectors or 'not set'!r}; set both for vectors of the corpus, or neither"
+            )
         if self.project.preview and not self.publish.viewer:
             raise ValueError("project.preview shows a page, and publish.viewer is false: leave one of them out")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -42,8 +43,16 @@ def checked_options(
     key = ".".join([where, *map(str, first["loc"])])
     if missing and first["type"] == "missing":
         raise ConfigError(missing, where=key, hint=example)
-    hint = f"Known here: {', '.join(model.model_fields) or 'none'}."
+    known = list(model.model_fields)
+    hint = f"Known here: {', '.join(known) or 'none'}."
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        raise ConfigError(f"there is no option {key}", hint=f"Did you mean {near[0]!r}? {hint}" if near else hint)
     if first["type"] == "string_type":
         hint = f"Write it in quotes, so that YAML takes it for text: --set '{key}=\"…\"'."
+    elif first["loc"] and not first["type"].startswith("value_error"):
+        field = model.model_fields.get(str(first["loc"][0]))
+        if field is not None and not field.is_required():
+            hint = "Left out, it is chosen." if field.default is None else f"Left out, it is {field.default!r}."
     message = str(first["msg"]).removeprefix("Value error, ")
     raise ConfigError(f"{key}: {message}", hint=hint)

@@ -44,7 +44,11 @@ class ColumnSpec(EmbedderSpec):
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
         """Make the spec of the column ``corpus.vectors``."""
         if vectors_column is None:
-            raise ConfigError("embed.model is 'column', and corpus.vectors names no column", where="corpus.vectors")
+            raise ConfigError(
+                "embed.model is 'column', and corpus.vectors names no column",
+                where="corpus.vectors",
+                hint="Name the column with the vectors: --vectors COLUMN.",
+            )
         return cls(column=vectors_column)
 
     def identity(self) -> Mapping[str, Any]:
@@ -102,7 +106,7 @@ def column_vectors(
     *,
     name: str,
     dim: int | None = None,
-    first_row: int = 0,
+    rows: NDArray[np.int64] | None = None,
     file: str | None = None,
     normalise: bool = True,
 ) -> ColumnVectors:
@@ -116,8 +120,8 @@ def column_vectors(
         Name of the column, for messages.
     dim : int, optional
         Required width of all vectors; by default that of the first one.
-    first_row : int
-        Row number in ``file`` of the first row of ``column``, for messages.
+    rows : int64 ndarray, shape (n_rows,), optional
+        Row numbers of ``column`` in ``file``, for messages, where rows may have been left out; by default from 0.
     file : str, optional
         Source of the column, for messages.
     normalise : bool
@@ -139,7 +143,8 @@ def column_vectors(
     lengths = np.full(len(present), fixed) if fixed is not None else _as_numpy(array.drop_null().value_lengths())
 
     def where(position: int) -> str:
-        cell = f"row {first_row + int(present[position])}, column {name}"
+        place = int(present[position])
+        cell = f"row {place if rows is None else int(rows[place])}, column {name}"
         return f"{file}, {cell}" if file else cell
 
     width = dim or fixed or (int(lengths[0]) if len(lengths) else 0)
@@ -151,7 +156,7 @@ def column_vectors(
             hint="Every vector must come from one model; set the others to null to leave them out of the map.",
         )
     if width == 0 and len(present):
-        raise CorpusError("the vectors are empty", where=where(0))
+        raise CorpusError("the vectors are empty", where=where(0), hint=_HINT)
 
     flat: Any = array.drop_null().flatten() if len(present) else pa.array([], type=array.type.value_type)
     if flat.null_count:

@@ -29,6 +29,7 @@ MAX_TOKENIZER_BYTES = 256 << 20
 _LARGEST = float(np.finfo(np.float32).max) / 1e7
 _FLOATS = {"F16", "F32", "F64", "BF16", "I8", "U8", "I16", "I32", "I64"}
 _INTEGERS = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
+_SAVE_AGAIN = "Save the model again, or download it again."
 _PROPERTY = re.compile(r"\\[pP]\{[^}]*\}|\\[hH]")
 
 
@@ -59,7 +60,11 @@ def model_files(folder: Path) -> ModelFiles:
         If files are missing, or the folder contains another kind of model.
     """
     if not folder.is_dir():
-        raise ConfigError(f"there is no model folder {folder}", where="embed.model")
+        raise ConfigError(
+            f"there is no model folder {folder}",
+            where="embed.model",
+            hint="latentscale models list shows what is here.",
+        )
     model_folder = _static_module(folder)
     required = MODEL_FILES if model_folder is None else MODEL_FILES[:2]
     model_folder = folder if model_folder is None else model_folder
@@ -86,7 +91,7 @@ def _static_module(folder: Path) -> Path | None:
             (str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in json.loads(path.read_bytes())
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not a list of modules: {error}", where="embed.model") from error
+        raise ConfigError(f"{path} is not a list of modules: {error}", where="embed.model", hint=_SAVE_AGAIN) from error
     foreign = [kind for kind, _ in modules if kind not in ("StaticEmbedding", "Normalize")]
     if foreign or not modules or modules[0][0] != "StaticEmbedding":
         raise ConfigError(
@@ -96,7 +101,7 @@ def _static_module(folder: Path) -> Path | None:
         )
     module_folder = folder / modules[0][1]
     if not module_folder.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"{path} leads out of its folder: {modules[0][1]!r}", where="embed.model")
+        raise ConfigError(f"{path} leads out of its folder: {modules[0][1]!r}", where="embed.model", hint=_SAVE_AGAIN)
     return module_folder
 
 
@@ -181,7 +186,7 @@ def load_model(files: ModelFiles) -> LoadedModel:
     }
     vocabulary = tokenizer.get_vocab()
     if not vocabulary:
-        raise ConfigError(f"{files.tokenizer} has no tokens", where="embed.model")
+        raise ConfigError(f"{files.tokenizer} has no tokens", where="embed.model", hint=_SAVE_AGAIN)
     tokens = max(vocabulary.values()) + 1
     with np.errstate(over="ignore"):
         table = np.ascontiguousarray(arrays[shapes.table], np.float32)
@@ -259,7 +264,7 @@ def check_tokenizer(path: Path) -> None:
         The message names the file and the pattern.
     """
     if path.stat().st_size > MAX_TOKENIZER_BYTES:
-        raise ConfigError(f"{path} has more than {MAX_TOKENIZER_BYTES >> 20} MB", where="embed.model")
+        raise ConfigError(f"{path} has more than {MAX_TOKENIZER_BYTES >> 20} MB", where="embed.model", hint=_SAVE_AGAIN)
     try:
         described = json.loads(path.read_bytes())
         patterns = list(_patterns(described))
@@ -327,10 +332,10 @@ def _subpatterns(kind: Any, value: Any) -> Iterator[Any]:
 
 
 def _array_error(path: Path, name: str, problem: str) -> ConfigError:
-    return ConfigError(
-        f"{path}: the array {name!r} {problem}", where="embed.model", hint="Save the model again, or download it again."
-    )
+    return ConfigError(f"{path}: the array {name!r} {problem}", where="embed.model", hint=_SAVE_AGAIN)
 
 
 def _read_error(path: Path, error: BaseException) -> ConfigError:
-    return ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", where="embed.model")
+    return ConfigError(
+        f"{path} cannot be read: {' '.join(str(error).split())[:300]}", where="embed.model", hint=_SAVE_AGAIN
+    )

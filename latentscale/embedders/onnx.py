@@ -104,7 +104,9 @@ class OnnxSpec(EmbedderSpec):
         if model.endswith(".onnx"):
             if file is not None:
                 raise ConfigError(
-                    f"embed.model is the file {model}, and embed.options.file another", where="embed.options.file"
+                    f"embed.model is the file {model}, and embed.options.file another",
+                    where="embed.options.file",
+                    hint="Leave one of them out.",
                 )
             model, file = split_path(Path(model))
         resolved = resolve_model(model, revision=options.revision, patterns=required_files(options.precision, file))
@@ -118,7 +120,7 @@ class OnnxSpec(EmbedderSpec):
             options=options,
         )
         spec.graph()
-        _check_width(options, spec.sentence, spec.graph().dimensions)
+        _check_width(options, spec.graph().dimensions)
         if options.precision == "int8" and not options.force:
             spec.reference_file()
         return spec
@@ -227,7 +229,7 @@ class OnnxSpec(EmbedderSpec):
             "long": tokenizer_settings.long,
             "overlap": tokenizer_settings.overlap,
             "dim": self.dimensions,
-        }
+        } | sentence.batch_identity
 
     def settled_options(self) -> Mapping[str, Any]:
         """Return the commit of a hub model."""
@@ -245,6 +247,12 @@ class OnnxSpec(EmbedderSpec):
             sentences.append(
                 f"it takes {self.token_limit:,} {limit}, fewer than embed.max_tokens = {self.max_tokens:,}"
             )
+        if self.sentence.depends_on_padding:
+            sentences.append(
+                f"one text at a time, as vectors of {self.sentence.model_type} depend on the padding of a batch"
+            )
+        if untrained := self.sentence.untrained_width(self.options.dimensions):
+            sentences.append(untrained)
         return "; ".join(sentences)
 
     def resources(self) -> StageResources:
@@ -265,7 +273,7 @@ class OnnxSpec(EmbedderSpec):
             self.sentence,
             self.tokenizer_settings,
             dimensions=self.options.dimensions,
-            batch_tokens=self.options.batch_tokens,
+            batch_tokens=1 if self.sentence.depends_on_padding else self.options.batch_tokens,
             provider=self.options.provider,
             device=device,
         )
@@ -313,7 +321,7 @@ def _prompt(sentence: SentenceFolder, setting: str | None, default: str) -> str:
     return default if setting is None else sentence.prompts.get(setting, setting)
 
 
-def _check_width(options: OnnxOptions, sentence: SentenceFolder, width: int) -> None:
+def _check_width(options: OnnxOptions, width: int) -> None:
     dimensions = options.dimensions
     if dimensions is None:
         return
@@ -322,11 +330,4 @@ def _check_width(options: OnnxOptions, sentence: SentenceFolder, width: int) -> 
             f"embed.options.dimensions is {dimensions:,}, and the model has {width:,}",
             where="embed.options.dimensions",
             hint="Ask for fewer.",
-        )
-    if sentence.matryoshka and dimensions not in sentence.matryoshka:
-        known = ", ".join(map(str, sentence.matryoshka))
-        raise ConfigError(
-            f"embed.options.dimensions is {dimensions:,}; the model is trained for {known}",
-            where="embed.options.dimensions",
-            hint="Take one of these.",
         )

@@ -99,7 +99,9 @@ def read_header(path: Path, *, where: str = "embed.model") -> OnnxHeader:
         ):
             return _model(data)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror or error}", where=where, hint="Check the file and its permissions."
+        ) from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is not an ONNX file, or is damaged: {error}",

@@ -42,6 +42,8 @@ _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd", "embed_dim")
 _POSITIONS_AFTER_PADDING = frozenset(
     ("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta", "xlm-roberta")
 ) | {"roberta-prelayernorm", "xlm-roberta-xl", "xmod"}
+# Models with convolutions, Fourier transforms or landmarks over all positions, padding included.
+_DEPENDS_ON_PADDING = frozenset(["convbert", "fnet", "nystromformer"])
 # Models with relative positions: the number in their configuration is not a limit.
 _RELATIVE_POSITIONS = frozenset(["t5", "mt5", "umt5", "xlnet"])
 _DOCUMENT_PROMPTS = ("clustering", "document", "passage", "corpus")
@@ -149,6 +151,23 @@ class SentenceFolder:
         return str(self.config.get("model_type", ""))
 
     @property
+    def depends_on_padding(self) -> bool:
+        """Whether texts are computed one at a time: the vectors of this family depend on the padding of a batch."""
+        return self.model_type in _DEPENDS_ON_PADDING
+
+    @property
+    def batch_identity(self) -> dict[str, Any]:
+        """What batches add to an embedding's identity: nothing for a family whose vectors do not depend on them."""
+        return {"batch": "one text"} if self.depends_on_padding else {}
+
+    def untrained_width(self, width: int | None) -> str | None:
+        """Return a sentence for the user if vectors are truncated to a width that is not one of ``matryoshka``."""
+        if width is None or not self.matryoshka or width in (*self.matryoshka, self.dimensions):
+            return None
+        trained = ", ".join(map(str, self.matryoshka))
+        return f"its vectors are cut to {width:,} numbers, and it was trained to be cut to {trained}"
+
+    @property
     def normalise(self) -> bool:
         """Whether the model's last module is L2 normalisation."""
         return bool(self.heads) and isinstance(self.heads[-1], Normalize)
@@ -190,6 +209,12 @@ def read_sentence_folder(path: Path) -> SentenceFolder:
     ConfigError
         If a file is missing, unreadable, or requires something unsupported; the message names the file.
     """
+    if not path.is_dir():
+        raise ConfigError(
+            f"there is no model folder {path}",
+            where="embed.model",
+            hint="Put the model back there; a map is searched and updated with the model that it was made with.",
+        )
     modules = _modules(path) if (path / MODULES).is_file() else []
     kinds = tuple(map(_kind, modules))
     _check_order(path, kinds)

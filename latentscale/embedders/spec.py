@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from latentscale.config import EmbedConfig, Settings, StageResources
 from latentscale.config.options import Options, checked_options
 from latentscale.errors import ConfigError, DamagedObjectError, LatentScaleError
+from latentscale.file_names import at_home
 from latentscale.registry import EMBEDDERS
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def embedder_spec(config: EmbedConfig, *, vectors_column: str | None = None) -> 
     EnvironmentFailure
         If the model is not on this machine and cannot be downloaded.
     """
+    if config.model.startswith("~"):  # a shell leaves it in --set embed.model=~/model
+        config = config.model_copy(update={"model": str(at_home(config.model))})
     if config.kind != "auto":
         return _configured_kind(config).from_settings(config, vectors_column=vectors_column)
     if config.model in EMBEDDERS:

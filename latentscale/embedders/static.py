@@ -154,7 +154,11 @@ class StaticEmbedder:
 
     def __init__(self, model: str | Path | None = None, *, max_tokens: int = 512) -> None:
         if max_tokens < 1:
-            raise ConfigError(f"max_tokens must be at least 1, not {max_tokens}", where="embed.max_tokens")
+            raise ConfigError(
+                f"max_tokens must be at least 1, not {max_tokens}",
+                where="embed.max_tokens",
+                hint="Leave it out for 512.",
+            )
         folder = static_model_path() if model is None else Path(model)
         loaded = load_model(model_files(folder))
         tokenizer = loaded.tokenizer

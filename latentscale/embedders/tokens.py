@@ -281,10 +281,18 @@ def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     Raises
     ------
     ConfigError
-        If it does not only add tokens.
+        If it does not only add tokens, or fails for any text, as without its vocabulary.
     """
-    plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
-    whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
+    try:
+        plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
+        whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
+    except Exception as error:  # tokenizers raises no narrower one
+        raise ConfigError(
+            f"the tokenizer cannot read a text: {error}",
+            where="embed.model",
+            hint="Files of its vocabulary may be missing. Download the model again, or save its tokenizer with "
+            "save_pretrained.",
+        ) from error
     for at in range(len(whole) - len(plain) + 1):
         if whole[at : at + len(plain)] == plain:
             return tuple(whole[:at]), tuple(whole[at + len(plain) :])

@@ -215,7 +215,7 @@ class TransformersSpec(EmbedderSpec):
             "dim": self.dimensions,
             "precision": self.settled,
             "normalisation": "l2",
-        }
+        } | folder.batch_identity
 
     def settle(self, place: Callable[[], Place]) -> Self:
         """Return this spec with the precision that ``auto`` means where the model will run."""
@@ -245,6 +245,11 @@ class TransformersSpec(EmbedderSpec):
             sentences.append(
                 f"it takes {self.token_limit:,} {limit}, fewer than embed.max_tokens = {self.max_tokens:,}"
             )
+        folder = read_sentence_folder(self.path)
+        if folder.depends_on_padding:
+            sentences.append(f"one text at a time, as vectors of {folder.model_type} depend on the padding of a batch")
+        if untrained := folder.untrained_width(self.dimensions):
+            sentences.append(untrained)
         return "; ".join(sentences)
 
     def open(self, device: str = "cpu") -> EncoderEmbedder:
@@ -277,7 +282,7 @@ class TransformersSpec(EmbedderSpec):
                 tokenizer,
                 limit=folder.max_seq_length or self.max_tokens,
                 # GPU matrix units need widths that are multiples of eight; on CPUs padding only costs time.
-                multiple=8 if device.startswith("cuda") else 1,
+                multiple=8 if device.startswith("cuda") and not folder.depends_on_padding else 1,
                 padding=padding,
                 skipped=0 if folder.include_prompt or not prompt else tokenizer.prompt_tokens,
                 processes=processes_for_tokenizer(compiled, options, processes),
@@ -291,7 +296,9 @@ class TransformersSpec(EmbedderSpec):
             documents=documents,
             queries=queries,
             dimensions=self.dimensions,
-            batch_tokens=self.batch_tokens or BATCH_TOKENS[device.partition(":")[0]],
+            batch_tokens=1
+            if folder.depends_on_padding
+            else self.batch_tokens or BATCH_TOKENS[device.partition(":")[0]],
         )
 
 

@@ -133,7 +133,9 @@ def _weights(folder: Path) -> dict[str, Any]:
         return load_file(path)
     except Exception as error:  # safetensors has its own exception types
         raise ConfigError(
-            f"{path} cannot be read: {' '.join(str(error).split())[:300]}", where="embed.model"
+            f"{path} cannot be read: {' '.join(str(error).split())[:300]}",
+            where="embed.model",
+            hint="Save the model again, or download it again.",
         ) from error
 
 

@@ -159,7 +159,11 @@ class WordPieces:
             # A Rust panic, for instance of a pattern that exceeds its backtracking limit, is not an Exception.
             if type(error).__name__ != "PanicException":
                 raise
-            raise ConfigError(f"the model's tokenizer cannot read a text: {error}", where="embed.model") from error
+            raise ConfigError(
+                f"the model's tokenizer cannot read a text: {error}",
+                where="embed.model",
+                hint="Save the model again, or download it again.",
+            ) from error
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.errors import RequestError
+from latentscale.readers.python_data import plain_array
 from latentscale.storage.artifacts import Record, needed_record
 from latentscale.storage.objects import Store
 
@@ -37,8 +38,8 @@ def queries_of(store: Store, record: Record, query: Any) -> tuple[list[Query], b
     if isinstance(query, list | tuple) and items and all(isinstance(item, str) for item in items):
         return list(items), True
     try:
-        array = np.asarray(query)
-    except (TypeError, ValueError):
+        array = np.asarray(plain_array(query))
+    except (TypeError, ValueError, RuntimeError):  # of numpy, and of libraries of tensors
         raise RequestError(f"a {type(query).__name__} is no query", hint=_HINT) from None
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.size == 0:
         what = f"an array of {array.dtype}, shape {array.shape}," if array.ndim else f"a {type(query).__name__}"

@@ -97,7 +97,9 @@ def distill(
     if settings.dims + settings.drop_components > tokens.shape[1]:
         raise ConfigError(
             f"{settings.dims} dimensions after {settings.drop_components} dropped ones were requested, "
-            f"the teacher has {tokens.shape[1]}"
+            f"the teacher has {tokens.shape[1]}",
+            where="dims",
+            hint=f"Ask for at most as many: --dims {tokens.shape[1] - settings.drop_components}.",
         )
     table = quantise(weighted_components(tokens, settings), settings.clip_quantile)
     provenance = _provenance(teacher, path, table, asdict(settings))

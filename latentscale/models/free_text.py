@@ -63,6 +63,22 @@ class FreeTextSettings:
 _TABLE_BYTES = 8_000_000
 
 
+def check_teacher_width(dims: int, width: int | None) -> None:
+    """Refuse a model of more dimensions than its teacher has; ``width`` is None where that is not known yet.
+
+    Raises
+    ------
+    ConfigError
+        With both numbers.
+    """
+    if width is not None and dims > width:
+        raise ConfigError(
+            f"{dims:,} dimensions were asked for, the teacher has {width:,}",
+            where="dims",
+            hint=f"Ask for at most as many: --dims {width}.",
+        )
+
+
 def fitted_table(
     tokenizer: Tokenizer,
     passages: Sequence[str],
@@ -121,8 +137,7 @@ def fitted_table(
     words = _words(tokenizer, passages, settings)
     extended = with_words(tokenizer, words)
     vectors = encode(passages)
-    if settings.dims > vectors.shape[1]:
-        raise ConfigError(f"{settings.dims} dimensions were requested, the teacher has {vectors.shape[1]}")
+    check_teacher_width(settings.dims, vectors.shape[1])
     space = TargetSpace.fit(vectors, dims=settings.dims, whitening=settings.whitening)
     bags = token_bags(extended, passages, limit=settings.passage_tokens)
     entries = _entries(extended)

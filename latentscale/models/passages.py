@@ -53,7 +53,9 @@ def read_passages(paths: Iterable[str | Path]) -> Texts:
     files: list[TextFile] = []
     for path in map(Path, paths):
         if not path.is_file():
-            raise ConfigError(f"there is no file {path}", where="texts")
+            raise ConfigError(
+                f"there is no file {path}", where="texts", hint="--texts names files of passages, one a line."
+            )
         before = len(seen)
         lines = _column(path) if path.suffix == ".parquet" else _lines(path)
         seen.update((line, None) for line in map(str.strip, lines) if line)
@@ -67,7 +69,9 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 at byte {error.start:,}", where="texts") from error
+        raise ConfigError(
+            f"{path} is not UTF-8 at byte {error.start:,}", where="texts", hint="Write it as UTF-8."
+        ) from error
 
 
 def _column(path: Path) -> list[str]:

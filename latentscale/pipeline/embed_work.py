@@ -123,10 +123,13 @@ class Widths:
     ----------
     described : callable
         Returns a readable name of a shard, given its key.
+    on_map : int, optional
+        The width of the vectors of the map that grows by these shards.
     """
 
-    def __init__(self, described: Callable[[str], str]) -> None:
+    def __init__(self, described: Callable[[str], str], *, on_map: int | None = None) -> None:
         self._described = described
+        self._on_map = on_map
         self._first: tuple[str, int] | None = None
 
     def add_all(self, receipts: Receipts) -> None:
@@ -151,8 +154,15 @@ class Widths:
         Raises
         ------
         CorpusError
-            Naming both shards, if the widths differ.
+            Naming both shards, or the shard and the map, if the widths differ.
         """
+        if self._on_map is not None and width != self._on_map:
+            raise CorpusError(
+                f"the vectors of {self._described(key)} have {width:,} numbers, those of the map {self._on_map:,}",
+                where=f"shard {key}",
+                hint="A map grows by vectors of the model that it was made with; vectors of another one make a new "
+                "map, in another folder.",
+            )
         if self._first is None:
             self._first = key, width
             return

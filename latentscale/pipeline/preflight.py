@@ -44,7 +44,7 @@ class Preflight:
         self._done = False
 
     def check(self, documents: int, *, embedding: Record | None = None, text_bytes: float = 0.0) -> None:
-        """Raise if the resources of a stage do not suffice; later calls do nothing.
+        """Raise if the resources of a stage do not suffice; calls after one that knows the width do nothing.
 
         Parameters
         ----------
@@ -61,8 +61,9 @@ class Preflight:
         """
         if self._done:
             return
-        self._done = True
         context = self._context
+        # The width of vectors of the corpus or of a service is known once they are embedded.
+        self._done = embedding is not None or context.spec.dimensions is not None
         dim = int(embedding.counts["dim"]) if embedding else context.spec.dimensions
         size = JobSize(documents=documents, dim=dim or COMMON_WIDTH, text_bytes=text_bytes, embedder=context.spec.kind)
         _check(context, self._stages, size, context.place)

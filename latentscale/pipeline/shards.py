@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from latentscale.engines import Quarantined
-from latentscale.errors import LatentScaleError, RejectLimitError, name_list
+from latentscale.errors import CorpusError, LatentScaleError, RejectLimitError, name_list
 from latentscale.machine import release_memory
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.embed_work import EmbedWork, Widths
@@ -100,7 +100,13 @@ def run_shards(
 
 
 def ingest_corpus(
-    context: RunContext, units: ingest.UnitTable, parent: Snapshot | None, *, growing: bool, embeds: bool = True
+    context: RunContext,
+    units: ingest.UnitTable,
+    parent: Snapshot | None,
+    *,
+    growing: bool,
+    embeds: bool = True,
+    on_map: int | None = None,
 ) -> Snapshot:
     """Ingest the units whose shards do not exist yet, and return the snapshot of all shards.
 
@@ -112,6 +118,8 @@ def ingest_corpus(
         For updates: units whose shards are in ``parent`` count as finished and are not checked.
     embeds : bool
         Whether the same workers embed the documents next, so that their startup pays off in any case.
+    on_map : int, optional
+        For updates of a map of the corpus's own vectors: their width.
     """
     config, store, outcome = context.config, context.store, context.outcome
     asked = ingest.units_without(units, parent) if growing and parent is not None else units
@@ -151,7 +159,9 @@ def ingest_corpus(
         receipts = ingest.in_input_order(units, known.concat(new) if len(new) else known)
         del known, new
         if len(receipts) or not growing:
-            ingest.check_rejects(receipts, config.ingest, alone=not growing, described=partial(_described, store))
+            ingest.check_rejects(
+                receipts, config.ingest, alone=not growing, described=partial(_described, store), on_map=on_map
+            )
         frame = ingest.shard_frame(receipts)
         reasons: Counter[str] = receipts.sum_by_key("reasons")
         outcome.filtered = receipts.total("filtered")
@@ -190,6 +200,7 @@ def embed_snapshot(
     *,
     parent: Snapshot | None = None,
     growing: bool = False,
+    on_map: int | None = None,
     before_work: Callable[[], None] | None = None,
 ) -> Record:
     """Embed the shards of ``snapshot`` that have no vectors yet, and return the record of the embedding.
@@ -200,6 +211,8 @@ def embed_snapshot(
         The snapshot of the current map; documents that are also in it, with the same text, reuse their vectors.
     growing : bool
         For updates: the shards of ``parent`` are known to have vectors.
+    on_map : int, optional
+        For updates: the width of the vectors of the map.
     before_work : callable, optional
         Called before the first shard is embedded, if any is pending.
     """
@@ -238,7 +251,7 @@ def embed_snapshot(
         carried = parent is not None and len(snapshot.carried_offsets) > 0
         reuse = (parent.id, snapshot.id) if parent is not None and carried else None
         shared = embed_shared_texts(context, spec, request, writer.id, snapshot, pending, work, text_bytes=text_bytes)
-        widths = Widths(partial(_described, store))
+        widths = Widths(partial(_described, store), on_map=on_map)
         widths.add_all(known)
         widths.add_all(new)
         with ReceiptWriter(store, writer.id, new, tables) as kept:
@@ -278,7 +291,7 @@ def embed_snapshot(
     if figures is not None:
         context.run.facts["embedding"] = figures
         context.observer.event("embedding", **figures)
-    _report(context, spec, receipts)
+    _report(context, spec, receipts, whole=not growing)
     # Another run may have written the record meanwhile.
     found = found or find_record(store, "embedding", writer.id)
     if found is not None:
@@ -325,15 +338,18 @@ def _described(store: Store, key: str) -> str:
     return name_list([str(one) for one in sources.to_pylist()], 3)
 
 
-def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
-    """Report documents without a vector, truncated texts, and languages that the model does not support."""
+def _report(context: RunContext, spec: Any, receipts: Receipts, *, whole: bool) -> None:
+    """Report documents without a vector, truncated texts, and languages that the model does not support.
+
+    ``whole``: these are all shards of the corpus.
+    """
     rows, embedded = receipts.total("rows"), receipts.total("embedded")
     if embedded < rows:
         context.outcome.rejects["not_embeddable"] = rows - embedded
     notice = spec.notice(receipts.sum_by_key("languages"))
     if notice:
         context.observer.note(notice)
-    _check_embeddable(context, spec, rows=rows, embedded=embedded)
+    _check_embeddable(context, spec, rows=rows, embedded=embedded, whole=whole)
     cut = receipts.total("truncated")
     if cut:
         limit = f"{spec.token_limit:,} tokens" if spec.token_limit else "the model allows"
@@ -342,10 +358,10 @@ def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
         )
 
 
-def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: int) -> None:
+def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: int, whole: bool) -> None:
     """Raise if more documents than allowed have no vector, and warn if many have none."""
     lost = rows - embedded
-    if not embedded or lost <= LOUD_SHARE * rows:  # without a single vector, the next stage says so
+    if lost <= LOUD_SHARE * rows or not (embedded or whole):  # a map may grow by documents without a vector
         return
     reason = (
         "their vectors are null or zero"
@@ -356,9 +372,18 @@ def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: in
     )
     sentence = f"{lost:,} of {rows:,} documents ({lost / rows:.0%}) have no vector and are on no map; {reason}"
     most = context.config.embed.max_unembeddable_fraction
+    model = (
+        "Compute the missing vectors."
+        if spec.reads == "vectors"
+        else "Check embed.options by the reasons that the service gives."
+        if spec.terms is not None
+        else "Give a model of their language: --set embed.model=FOLDER, or vectors (embed.model=column)."
+    )
+    if not embedded and lost > most * rows:
+        raise CorpusError(
+            f"no document of the corpus could be embedded: {reason}", where="rejects/, row by row", hint=model
+        )
     if lost > most * rows:
-        model = "Compute the missing vectors." if spec.reads == "vectors" else "Give a model of their language: "
-        model += "" if spec.reads == "vectors" else "--set embed.model=FOLDER, or vectors (embed.model=column)."
         raise RejectLimitError(
             f"{sentence}. More than embed.max_unembeddable_fraction = {most:.0%}",
             where="rejects/, row by row",

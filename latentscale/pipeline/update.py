@@ -14,6 +14,7 @@ from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import needed_map
 from latentscale.pipeline.label_files import report_pending_edits
 from latentscale.pipeline.observe import Observer
+from latentscale.pipeline.other_model import differing
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.run import check_settings
@@ -128,9 +129,12 @@ def _check_embedding(
     wanted = embed.STAGE.request(context.spec, context.config, text_column=workspace.text_column).identity()
     if held.request == wanted:
         return
+    of_map, asked_for = differing(held.request["model"], wanted["model"])
     raise ConfigError(
-        f"{parent.id} was embedded with {held.request['model']}, this update would use {wanted['model']}",
-        hint="An update uses the model of the map that it grows: install that version, or make a new map with run.",
+        f"{parent.id} was embedded with {of_map}; this update would use {asked_for}",
+        where="embed",
+        hint="An update uses the model of the map that it grows: leave these settings out, or install that version. "
+        f"Another model makes another map: latentscale update {argument(context.store.url)} --refit.",
     )
 
 
@@ -139,7 +143,11 @@ def _try_update(context: RunContext, units: ingest.UnitTable, parent: Record, wo
     store, outcome = context.store, context.outcome
     _check_shown(store, parent)
     before = read_snapshot(store, str(parent.request["snapshot"]))
-    after = outcome.snapshot = ingest_corpus(context, units, before, growing=True)
+    embedding = find_record(store, "embedding", str(parent.request["embedding"]))
+    on_map = int(embedding.counts["dim"]) or None if embedding is not None else None
+    # What a model gives is compared later; vectors of the corpus are known before any is stored as an embedding.
+    given = on_map if context.spec.reads == "vectors" else None
+    after = outcome.snapshot = ingest_corpus(context, units, before, growing=True, on_map=given)
     if after.id == before.id:
         outcome.records["publish"] = parent
         # A run that was killed after switching the map may have left an outdated page.
@@ -153,6 +161,7 @@ def _try_update(context: RunContext, units: ingest.UnitTable, parent: Record, wo
         workspace,
         parent=before,
         growing=True,
+        on_map=on_map,
         before_work=lambda: preflight.check(after.documents),
     )
     job = growing_job(context, fit, outcome.snapshot or after, workspace)

@@ -328,6 +328,10 @@ def _missing(file: InputFile, name: str, names: list[str], corpus: CorpusConfig)
                 hint=f"If the lines before it are no rows: --set corpus.skip_lines={lines}.",
             )
     error = missing_column(name, names, file)
+    if name == corpus.vectors:
+        error.hint = (
+            f"{error.hint or ''} Vectors are a column, a file that ends in .npy or .parquet, or vectors= in Python."
+        ).strip()
     if file.format in ("csv", "tsv") and corpus.header and any(map(_is_number, names)):
         error.hint = f"{error.hint} If the first line holds no names: --set corpus.header=false."
     return error
@@ -371,6 +375,6 @@ def _check_first_rows(file: InputFile, table: pa.Table, corpus: CorpusConfig) ->
 
         column = table.column(corpus.vectors)
         if pa.types.is_string(column.type):
-            column = vectors_of_text(column, name=corpus.vectors, first_row=0, file=file.path)
+            column = vectors_of_text(column, name=corpus.vectors, file=file.path)
         if not pa.types.is_null(column.type):
             column_vectors(column, name=corpus.vectors, file=file.path, normalise=False)

@@ -235,10 +235,17 @@ class DocumentMaker:
         if pa.types.is_null(column.type):
             return table
         if pa.types.is_string(column.type):
-            column = vectors_of_text(column, name=name, first_row=int(source_row[0]), file=file.path)
+            column = vectors_of_text(column, name=name, rows=source_row, file=file.path)
             table = table.set_column(table.column_names.index(name), name, column)
+        # Of a file beside the table, which the column is made of, the user knows the rows and not the column.
+        path = self.corpus.vectors_file()
         found = column_vectors(
-            column, name=name, dim=self.vector_width, first_row=int(source_row[0]), file=file.path, normalise=False
+            column,
+            name=name,
+            dim=self.vector_width,
+            rows=source_row,
+            file=file.path if path is None else f"{file.path}, vectors of {vector_file_of(path, file)}",
+            normalise=False,
         )
         self.vector_width = self.vector_width or found.vectors.shape[1] or None
         return table

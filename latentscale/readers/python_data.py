@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.errors import RequestError
+from latentscale.errors import RequestError, shortened
 from latentscale.readers.frames import as_table, spool_frame
 from latentscale.readers.sources import are_files, files_of
 from latentscale.storage.objects import Store
@@ -145,22 +145,37 @@ def as_vectors(vectors: Any) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    vectors : array, shape (n, d)
-        Of floats or integers; anything that numpy reads as one.
+    vectors : array, shape (n, d), or column of n lists of d numbers
+        Of floats or integers: anything that numpy reads as an array, a tensor, or a Series of pandas or polars, an
+        Arrow or an object array of lists. A list that is null, or None, means a document without a vector.
 
     Returns
     -------
     float32 ndarray, shape (n, d)
+        Zero where there is no vector.
 
     Raises
     ------
     RequestError
-        If it has another shape or type, or holds NaN, infinity or a number that float32 cannot hold.
+        If it has another shape or type, or holds masked values, NaN, infinity or a number that float32 cannot hold.
+    CorpusError
+        If the lists of a column are of different lengths, or hold such a value; it names the row.
     """
+    if isinstance(vectors, np.ma.MaskedArray) and np.ma.is_masked(vectors):
+        masked = np.flatnonzero(np.ma.getmaskarray(vectors).reshape(len(vectors), -1).any(axis=1))
+        raise RequestError(
+            f"vectors: row {int(masked[0]):,} holds masked values ({len(masked):,} such rows)",
+            hint="Fill them: vectors.filled(0). A row of zeros means: no vector.",
+        )
+    if (column := _list_column(vectors)) is not None:
+        return _column_matrix(column)
     try:
-        array = np.asarray(vectors)
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"vectors: {error}", hint=_VECTORS_HINT) from None
+        array = np.asarray(plain_array(vectors))
+    except (TypeError, ValueError, RuntimeError) as error:  # of numpy, and of libraries of tensors
+        if isinstance(vectors, list | tuple):
+            # Of different lengths, or with None: as a column, whose errors name the row.
+            return _column_matrix(cast("list[Any]", vectors))
+        raise RequestError(f"vectors: {shortened(' '.join(str(error).split()), 300)}", hint=_VECTORS_HINT) from None
     if array.ndim != 2 or array.shape[1] == 0:
         raise RequestError(f"vectors has the shape {array.shape}, not (documents, width)", hint=_VECTORS_HINT)
     if array.dtype.kind not in "fiu":
@@ -176,6 +191,47 @@ def as_vectors(vectors: Any) -> NDArray[np.float32]:
             hint="Compute them again, or leave these documents out. A row of zeros means: no vector.",
         )
     return array
+
+
+def plain_array(vectors: Any) -> Any:
+    """A tensor of torch, or a list of them, as numpy can read it: without gradients, in main memory, no bfloat16."""
+    if isinstance(vectors, list | tuple):
+        items = cast("list[Any]", vectors)
+        return [plain_array(item) for item in items] if items and hasattr(items[0], "detach") else items
+    if not (hasattr(vectors, "detach") and hasattr(vectors, "is_floating_point")):
+        return vectors
+    tensor = vectors.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _list_column(vectors: Any) -> Any:
+    """The values of a column, which numpy would read as objects of no width; None for anything else."""
+    module = type(vectors).__module__.split(".")[0]
+    if isinstance(vectors, pa.Array | pa.ChunkedArray):
+        return vectors
+    if module == "polars" and type(vectors).__name__ == "Series":
+        return vectors.to_list() if str(vectors.dtype).startswith("Object") else vectors.to_arrow()
+    if module == "pandas" and type(vectors).__name__ == "Series":
+        return [None if _is_missing(item) else item for item in vectors]
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 1 and vectors.dtype == object:
+        return list(vectors)
+    return None
+
+
+def _column_matrix(column: Any) -> NDArray[np.float32]:
+    """The matrix of a column of lists; a row of zeros where there is none."""
+    from latentscale.embedders.column import column_vectors
+
+    try:
+        values: Any = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
+        if isinstance(values.type, pa.BaseExtensionType):
+            values = values.cast(values.type.storage_type)
+    except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
+        raise RequestError(f"vectors: {shortened(' '.join(str(error).split()), 300)}", hint=_VECTORS_HINT) from None
+    found = column_vectors(values, name=VECTORS, normalise=False).vectors
+    if not found.shape[1]:
+        raise RequestError(f"vectors has the shape {found.shape}, not (documents, width)", hint=_VECTORS_HINT)
+    return found
 
 
 _VECTORS_HINT = "Give one row of numbers a document: a float array of shape (documents, width)."
@@ -206,7 +262,11 @@ def with_vectors(data: Any, vectors: NDArray[np.float32], *, name: str | None = 
         _check_length(table.num_rows, vectors)
         chosen = _free_name(table.column_names, name)
         return table.append_column(chosen, _column(vectors)), chosen
-    if isinstance(data, list | tuple):
+    if not isinstance(data, list | tuple) and hasattr(data, "__arrow_c_stream__"):
+        data = pa.RecordBatchReader.from_stream(data)
+    if not isinstance(data, Iterable):
+        return data, _free_name([], name)  # refused by the reader of frames
+    if isinstance(data, list | tuple) and isinstance(next(iter(cast("list[Any]", data)), None), str | Mapping):
         _check_length(len(cast("list[Any]", data)), vectors)
     items = iter(cast("Iterable[Any]", data))
     first = next(items, None)

@@ -40,6 +40,16 @@ def vector_file_of(path: str, file: InputFile) -> str:
     return path.replace("{folder}", str(table.parent)).replace("{name}", name)
 
 
+def missing_vector_file(path: str) -> CorpusError:
+    """Build the error for a file of vectors that does not exist."""
+    return CorpusError(
+        f"there is no file of vectors {path}",
+        where="corpus.vectors",
+        hint="Each table needs one; in a path for several tables, {folder} and {name} are those of the table: "
+        "'{folder}/{name}.npy'.",
+    )
+
+
 class VectorFile(ABC):
     """A file with one vector per row of a table, in the same order.
 
@@ -73,7 +83,7 @@ class VectorFile(ABC):
     def other_count(self, rows: str, file: InputFile) -> CorpusError:
         """Build the error for different numbers of rows and vectors."""
         return CorpusError(
-            f"{file.path} has {rows} rows, and {Path(self.path).name} has {len(self):,} vectors",
+            f"{file.path} has {rows} rows, and {self.path} has {len(self):,} vectors",
             where=file.url,
             hint="The vectors must be those of the rows of this table, in their order; rows without one: all zeros.",
         )

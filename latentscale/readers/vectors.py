@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from latentscale.config import protocol_of
 from latentscale.errors import CorpusError
 from latentscale.readers.input_table import InputFile
-from latentscale.readers.vector_files import VectorFile
+from latentscale.readers.vector_files import VectorFile, missing_vector_file
 from latentscale.readers.vectors_parquet import ParquetVectors
 
 _SETTLED_NS = 2_000_000_000
+_NPY_HINT = "Write the vectors of all rows as one array of numbers: np.save(path, np.asarray(vectors, 'float32'))."
 _BRACKETS = str.maketrans({"[": " ", "]": " ", "(": " ", ")": " ", ",": " ", ";": " "})
 
 
@@ -46,8 +48,15 @@ def parse_vector(text: str) -> list[float] | None:
     return numbers
 
 
-def vectors_of_text(column: pa.ChunkedArray, *, name: str, first_row: int, file: str) -> pa.ChunkedArray:
+def vectors_of_text(
+    column: pa.ChunkedArray, *, name: str, file: str, rows: NDArray[np.int64] | None = None
+) -> pa.ChunkedArray:
     """Parse a text column into lists of float64; null and empty text become null.
+
+    Parameters
+    ----------
+    rows : int64 ndarray, shape (n_rows,), optional
+        Row numbers in ``file``, for messages; by default from 0.
 
     Raises
     ------
@@ -61,7 +70,7 @@ def vectors_of_text(column: pa.ChunkedArray, *, name: str, first_row: int, file:
         except ValueError as error:
             raise CorpusError(
                 f"the vector {str(text)[:40]!r} cannot be read: {error}",
-                where=f"{file}, row {first_row + number}, column {name}",
+                where=f"{file}, row {number if rows is None else int(rows[number])}, column {name}",
                 hint="Write vectors as lists of numbers, such as [0.1, 0.2], or keep them in a .npy file: --vectors.",
             ) from error
     return pa.chunked_array([pa.array(vectors, pa.list_(pa.float64()))])
@@ -78,7 +87,7 @@ class NumpyVectors(VectorFile):
     Attributes
     ----------
     matrix : ndarray, shape (n, dim)
-        float16, float32 or float64.
+        Floats or integers.
 
     Raises
     ------
@@ -89,18 +98,20 @@ class NumpyVectors(VectorFile):
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self.matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            matrix: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
-            raise CorpusError(f"there is no file of vectors {path}", where="corpus.vectors") from error
-        except (OSError, ValueError, EOFError) as error:
+            raise missing_vector_file(path) from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise CorpusError(f"{path} is no file of NumPy: {error}", where=path, hint=_NPY_HINT) from error
+        if not isinstance(matrix, np.ndarray):
+            matrix.close()
+            raise CorpusError(f"{path} is an archive of NumPy, not one array", where=path, hint=_NPY_HINT)
+        self.matrix: NDArray[Any] = matrix
+        if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.shape[1]:
             raise CorpusError(
-                f"{path} is no file of NumPy: {error}", where=path, hint="Write it with np.save."
-            ) from error
-        if self.matrix.ndim != 2 or self.matrix.dtype.kind != "f" or not self.matrix.shape[1]:
-            raise CorpusError(
-                f"{path} holds {self.matrix.dtype} of shape {self.matrix.shape}, not vectors",
+                f"{path} holds {matrix.dtype} of shape {matrix.shape}, not vectors",
                 where=path,
-                hint="It must hold floats of shape (rows, dimensions), one row for each row of the table.",
+                hint="It must hold numbers of shape (rows, dimensions), one row for each row of the table.",
             )
 
     def __len__(self) -> int:
@@ -111,7 +122,8 @@ class NumpyVectors(VectorFile):
         if len(places) and int(places[-1]) >= len(self):
             raise self.other_count(f"more than {len(self):,}", file)
         width = self.matrix.shape[1]
-        vectors = np.ascontiguousarray(self.matrix[places], dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused with its row
+            vectors = np.ascontiguousarray(self.matrix[places], dtype=np.float32)
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
 
 
@@ -153,9 +165,13 @@ def vector_file_state(path: str, *, content: bool) -> str:
         settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
         digest = _known_digest(path, status.st_size, status.st_mtime_ns) if settled else _content_digest(path)
         return f"{Path(path).name}\0{digest}"
+    except FileNotFoundError as error:
+        raise missing_vector_file(path) from error
     except OSError as error:
         raise CorpusError(
-            f"the file of vectors {path} cannot be read: {error.strerror}", where="corpus.vectors"
+            f"the file of vectors {path} cannot be read: {error.strerror}",
+            where="corpus.vectors",
+            hint="Check the file and its permissions.",
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from latentscale.config.text import shown
 from latentscale.errors import CorpusError, name_list
 from latentscale.readers.input_table import InputFile
-from latentscale.readers.vector_files import VectorFile
+from latentscale.readers.vector_files import VectorFile, missing_vector_file
 
 _BATCH_ROWS = 8_192
 
@@ -39,9 +38,11 @@ class ParquetVectors(VectorFile):
         try:
             self._file = pq.ParquetFile(path)
         except FileNotFoundError as error:
-            raise CorpusError(f"there is no file of vectors {path}", where="corpus.vectors") from error
+            raise missing_vector_file(path) from error
         except (OSError, pa.ArrowInvalid) as error:
-            raise CorpusError(f"{path} is no file of parquet: {error}", where=path) from error
+            raise CorpusError(
+                f"{path} is no file of parquet: {error}", where=path, hint="Write it again, or copy it completely."
+            ) from error
         schema = self._file.schema_arrow
         columns = [field.name for field in schema if _is_vector(field.type)]
         if len(columns) != 1:
@@ -76,7 +77,8 @@ class ParquetVectors(VectorFile):
         if self._id is not None and ids is not None and taken:
             self._compare([batch.column(self._id) for batch in taken], ids, places, file)
         kind = pa.list_(pa.float32())
-        pieces = [batch.column(self._column).cast(kind) for batch in taken]
+        # Not exact for whole numbers above 2**24, as in a column of the corpus.
+        pieces = [batch.column(self._column).cast(kind, safe=False) for batch in taken]
         return pa.concat_arrays(pieces) if pieces else pa.array([], kind)
 
     def _compare(self, here: list[pa.Array], ids: pa.ChunkedArray, places: NDArray[np.int64], file: InputFile) -> None:
@@ -86,7 +88,7 @@ class ParquetVectors(VectorFile):
             if our != their:
                 raise CorpusError(
                     f"row {place} of {file.path} has the {self._id} {shown(str(their))}, and the vector of that row in "
-                    f"{Path(self.path).name} the {self._id} {shown(str(our))}",
+                    f"{self.path} the {self._id} {shown(str(our))}",
                     where=file.url,
                     hint="Write the vectors in the order of the rows, one for each, none twice.",
                 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
@@ -27,6 +28,8 @@ AnswerRead = TypeVar("AnswerRead", covariant=True)
 _REFUSED = (400, 413, 422)
 _REPEATED = (408, 409, 425, 429)
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
+# Of an answer that has one of these, and is none otherwise.
+_ERROR_KEYS = ("error", "message", "detail")
 # Anthropic has no error code for an exhausted balance.
 _SPENT_SENTENCE = "credit balance is too low"
 # Seconds; if a service asks for a longer wait, the run fails, and the same command resumes later.
@@ -183,13 +186,22 @@ class Client:
         self._clock = clock
         self.successes = 0
         self._lock = threading.Lock()
-        self._http: httpx.Client = self._httpx.Client(
-            headers={"Content-Type": "application/json", "User-Agent": "latentscale", **(headers or {})},
-            timeout=self._httpx.Timeout(timeout),
-            # Loading the system's certificates takes longer than a local server's response.
-            verify=urlsplit(url).scheme == "https",
-            limits=self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
+        try:
+            self._http: httpx.Client = self._httpx.Client(
+                headers={"Content-Type": "application/json", "User-Agent": "latentscale", **(headers or {})},
+                timeout=self._httpx.Timeout(timeout),
+                # Loading the system's certificates takes longer than a local server's response.
+                verify=urlsplit(url).scheme == "https",
+                limits=self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            )
+        except (ImportError, ValueError, self._httpx.InvalidURL) as error:
+            raise ConfigError(
+                f"the proxy in the environment cannot be used: {without_signatures(str(error))}",
+                where="HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
+                hint="Correct or unset these variables; NO_PROXY names hosts that are reached without a proxy. A SOCKS "
+                "proxy needs the package 'httpx[socks]'.",
+            ) from error
+        self._proxy = proxy_of(url)
 
         # Closes the connections when this object is garbage collected.
         self._closing = weakref.finalize(self, self._http.close)
@@ -261,7 +273,7 @@ class Client:
                 try:
                     answer, told = question.read(data)
                 except BadAnswerError as error:
-                    raise _FailedAttempt(str(error)) from None
+                    raise self._bad_answer(error, data) from None
                 billed = estimate if told is None else told
                 with self._lock:
                     self.successes += 1
@@ -293,17 +305,25 @@ class Client:
                         raise _FailedAttempt(f"its answer was not complete after {self._timeout:g} s", billed=True)
                 return response.status_code, response.headers, bytes(data)
         except httpx.ConnectTimeout:
-            raise _FailedAttempt("it cannot be reached: no connection in time") from None
+            raise _FailedAttempt(f"it cannot be reached{self._proxy}: no connection in time") from None
         except httpx.TimeoutException:
             raise _FailedAttempt(f"no answer in {self._timeout:g} s", billed=True) from None
         except httpx.ConnectError as error:
-            raise _FailedAttempt(f"it cannot be reached: {self._safe(str(error))}") from None
+            raise _FailedAttempt(f"it cannot be reached{self._proxy}: {self._safe(str(error))}") from None
         except httpx.TransportError as error:
             raise _FailedAttempt(
                 f"the connection broke: {self._safe(str(error)) or type(error).__name__}", billed=True
             ) from None
         except httpx.DecodingError:
             raise _FailedAttempt("its answer cannot be decompressed", billed=True) from None
+
+    def _bad_answer(self, error: BadAnswerError, data: bytes) -> Exception:
+        """Of an invalid answer with status 200; gateways answer so where the service behind them failed."""
+        text, code = said_error(data)
+        reason = self._safe(text)
+        if reason and (code in _SPENT or _SPENT_SENTENCE in text):
+            return self._spent(200, reason)
+        return _FailedAttempt(f"{error}; it says: {reason}" if reason else str(error))
 
     def _failure(self, question: Question[Any], status: int, headers: Mapping[str, str], data: bytes) -> Exception:
         text, code = error_message(data)
@@ -360,6 +380,28 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self._closing()
+
+
+def proxy_of(url: str) -> str:
+    """The proxy of the environment through which ``url`` is asked, as a part of a message; empty for none."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or not parts.hostname or proxy_bypass(parts.hostname):
+        return ""
+    found = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    # Without its user and password.
+    return f" through the proxy {found.netloc.rpartition('@')[2]} of the environment"
+
+
+def said_error(data: bytes) -> tuple[str, str]:
+    """The message and code of an error that an answer of status 200 holds; empty if it holds none."""
+    try:
+        answer: Any = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return "", ""
+    if not isinstance(answer, dict) or not any(cast("dict[str, Any]", answer).get(key) for key in _ERROR_KEYS):
+        return "", ""
+    return error_message(data)
 
 
 def error_message(data: bytes) -> tuple[str, str]:

@@ -10,6 +10,14 @@ BYTES_A_TOKEN = 4
 # Special tokens for begin, end and roles, and the template that a service puts around a text.
 EXTRA_TOKENS = 16
 
+# Of one answer: a service that says more than this says no number of tokens.
+_MOST = 10**12
+
+
+def is_count(value: object) -> bool:
+    """Whether what a service says is a number of tokens of one answer."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
+
 
 def size_of(text: str) -> int:
     """Size of a text in bytes of UTF-8."""

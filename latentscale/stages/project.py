@@ -38,6 +38,9 @@ MAP_DIMENSIONS = 2
 LAYOUT_SLOT, HEIGHT_SLOT = LAYOUT_SLOTS = ("layout", "height")
 # With fewer shared documents a layout is not aligned.
 LEAST_SHARED = 3
+# For each pair of dimensions: the covariance of the vectors and its eigenvectors, as measured. It counts for widths of
+# tens of thousands, as of a dense matrix of words.
+_PCA_BYTES = 50.0
 
 
 class ProjectStage(WholeStage):
@@ -176,6 +179,7 @@ class ProjectStage(WholeStage):
         peak = peak_bytes(size, fixed=170e6, document=2_060.0)
         if shown is not None:
             peak = max(peak, peak_bytes(size, fixed=120e6, document=600.0) + shown.memory_bytes)
+        peak = max(peak, _PCA_BYTES * size.dim**2)
         return Cost(
             cpu_seconds=seconds + (shown.cpu_seconds if shown else 0.0),
             parallel=True,

@@ -48,7 +48,7 @@ def test_a_slice_and_a_parquet_round_trip_keep_the_rows_apart(tmp_path):
 def test_a_number_that_cannot_be_used_is_named_with_file_and_row(bad):
     column = pa.array([[1.0, 2.0], None, [1.0, bad]], type=pa.list_(pa.float64()))
     with pytest.raises(CorpusError) as caught:
-        column_vectors(column, name="vec", first_row=100, file="part-1.parquet")
+        column_vectors(column, name="vec", rows=np.arange(100, 200), file="part-1.parquet")
     assert caught.value.where == "part-1.parquet, row 102, column vec"
 
 

@@ -298,15 +298,57 @@ def test_an_answer_that_stays_wrong_fails_with_what_is_wrong(server: EmbeddingSe
     assert caught.value.where == f"{server.url}/embeddings"
 
 
+def test_a_proxy_is_named_where_it_cannot_be_reached_or_used(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(EnvironmentFailure, match=r"cannot be reached through the proxy 127\.0\.0\.1:9") as caught:
+        opened(server, max_attempts=1).embed(texts(2))
+    assert "secret" not in str(caught.value)
+    for wrong in ("::::", "ftp://127.0.0.1:9", "http://[::1"):
+        monkeypatch.setenv("http_proxy", wrong)
+        with pytest.raises(ConfigError, match="the proxy in the environment cannot be used"):
+            opened(server)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    check(opened(server).embed(texts(2)), texts(2))
+
+
+def test_an_error_in_an_answer_of_status_200_is_quoted(server: EmbeddingServer) -> None:
+    server.rule = lambda request: {"error": {"message": f"the provider is down; {KEY}", "code": 502}}
+    with pytest.raises(EnvironmentFailure, match="has no list 'data'; it says: the provider is down") as caught:
+        opened(server, max_attempts=2).embed(texts(2))
+    assert KEY not in str(caught.value)
+    server.rule = lambda request: {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
+    with pytest.raises(ResourceError, match="no credit left"):
+        opened(server).embed(texts(2))
+
+
+@pytest.mark.parametrize("tokens", [1e300, -1, True, "12", None])
+def test_a_number_of_tokens_that_is_none_is_estimated(server: EmbeddingServer, tokens: Any) -> None:
+    server.rule = lambda request: {**request.good, "usage": {"total_tokens": tokens}}
+    embedder = opened(server)
+    assert embedder.embed(["four letters each, and more"] * 3).tokens == 3 * 7
+
+
+def test_a_service_whose_vectors_are_zeros_is_found_before_anything_is_paid(server: EmbeddingServer) -> None:
+    server.base64 = False
+    server.rule = lambda request: {**request.good, "data": [{"index": 0, "embedding": [0.0] * 8}]}
+    with pytest.raises(ConfigError, match="a vector of zeros"):
+        opened(server).probe()
+
+
 def test_a_width_that_changes_is_an_error_at_once(server: EmbeddingServer) -> None:
     embedder = opened(server)
     embedder.embed(["one"])
     server.width = 12
-    with pytest.raises(EnvironmentFailure, match="vectors of 12 numbers, and before or as asked for 24"):
+    with pytest.raises(EnvironmentFailure, match="vectors of 12 numbers, and before 24"):
         embedder.embed(["two"])
     assert len(server.requests) == 2
     server.rule = lambda request: {"data": [{"index": 0, "embedding": [1, 0]}]}
-    with pytest.raises(EnvironmentFailure, match="as asked for 16"):
+    with pytest.raises(ConfigError, match="vectors of 2 numbers, and 16 were asked for"):
         opened(server, dimensions=16).embed(["x"])
 
 

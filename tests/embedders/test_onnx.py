@@ -90,6 +90,10 @@ def test_dimensions_are_cut_and_scaled_again(tmp_path: Path) -> None:
     assert spec.dimensions == 4
     with pytest.raises(ConfigError, match="dimensions is 9, and the model has 8"):
         spec_of(folder, dimensions=9)
+    nested = tiny_folder(tmp_path / "nested")
+    (nested / "config_sentence_transformers.json").write_text(json.dumps({"matryoshka_dimensions": [2, 6]}))
+    assert "trained" not in str(spec_of(nested, dimensions=8).notice({}))
+    assert "cut to 4 numbers, and it was trained to be cut to 2, 6" in str(spec_of(nested, dimensions=4).notice({}))
 
 
 def test_the_identity_is_of_bytes_and_settings_and_no_path(tmp_path: Path) -> None:

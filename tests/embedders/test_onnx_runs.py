@@ -102,3 +102,26 @@ def test_the_documents_of_a_check_come_from_several_shards(corpus: Path, tmp_pat
     assert len(texts) == len(set(texts)) == 20
     tables = [set(pl.read_parquet(tmp_path / "ws" / shard.name)["text"]) for shard in shards]
     assert [sum(text in table for text in texts) for table in tables] == [5, 5, 5, 5]
+
+
+def test_texts_are_said_to_be_cut_where_the_model_cuts_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pl.DataFrame({"text": [" ".join(rng.choice(WORDS[4:14], 60)) for _ in range(120)]}).write_parquet(
+        tmp_path / "long.parquet"
+    )
+    values = job(tmp_path / "long.parquet", tmp_path / "ws", tiny_folder(tmp_path / "model"))
+    made = latentscale.open(values["out"], must_exist=False)
+    quality = made.published(made.run(values, progress="quiet")).quality
+    # embed.max_tokens is 512, and the model takes 32.
+    assert quality["truncated"] == 1.0
+    assert any("100% of the texts were cut at 32 tokens" in flag for flag in quality["red_flags"])
+
+
+def test_a_search_on_a_map_whose_model_is_gone_names_its_folder(corpus: Path, tmp_path: Path) -> None:
+    values = job(corpus, tmp_path / "ws", tiny_folder(tmp_path / "model"))
+    made = latentscale.open(values["out"], must_exist=False)
+    found = made.published(made.run(values, progress="quiet"))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=f"there is no model folder {tmp_path}/model") as caught:
+        found.search("a word")
+    assert "Put the model back there" in str(caught.value.hint)

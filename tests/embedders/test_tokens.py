@@ -149,6 +149,11 @@ def test_first_and_last_token_that_only_the_settings_ask_for(tmp_path, settings,
     assert special_tokens(open_tokenizer(tmp_path)) == found
 
 
+def test_a_tokenizer_without_its_vocabulary_is_refused():
+    with pytest.raises(ConfigError, match="the tokenizer cannot read a text"):
+        special_tokens(Tokenizer(models.WordPiece({}, unk_token="[UNK]")))
+
+
 def test_special_tokens_that_do_not_stand_around_the_text_are_refused():
     tokenizer = word_pieces()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A [SEP] $A", special_tokens=[("[SEP]", 3)])

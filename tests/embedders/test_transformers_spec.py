@@ -47,6 +47,21 @@ def test_a_folder_with_an_encoder_is_of_this_kind_and_torch_is_not_imported(fold
     assert "it takes 32 tokens of a text, fewer than embed.max_tokens = 512" in str(notice)
 
 
+def test_a_width_that_the_model_was_not_trained_for_is_said(tmp_path):
+    prompts = {"matryoshka_dimensions": [4, 8]}
+    folder = write_encoder(tmp_path / "tiny", lengths={"max_seq_length": 32}, prompts=prompts)
+    for width in (4, 8, HIDDEN):
+        assert "trained" not in str(spec_of(folder, dimensions=width).notice({}))
+    assert "cut to 5 numbers, and it was trained to be cut to 4, 8" in str(spec_of(folder, dimensions=5).notice({}))
+
+
+@pytest.mark.parametrize("kind", ["auto", "transformers"])
+def test_a_folder_below_the_home_folder(folder, monkeypatch, kind):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    found = embedder_spec(EmbedConfig(model=f"~/{folder.name}", kind=kind))
+    assert found.identity() == spec_of(folder).identity()
+
+
 def test_a_driver_needs_no_torch(folder):
     script = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"

@@ -19,7 +19,7 @@ def encoder(family: str, folder: Path, *, dtype: Any = None) -> None:
     import transformers
 
     torch.manual_seed(3)
-    compiled, names = word_pieces() if family in ("bert", "t5") else _ends(family), _names(family)
+    compiled, names = word_pieces() if family in ("bert", "convbert", "t5") else _ends(family), _names(family)
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=compiled, model_max_length=POSITIONS - 2, **names)
     common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     sizes = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
@@ -29,6 +29,8 @@ def encoder(family: str, folder: Path, *, dtype: Any = None) -> None:
         config = transformers.BertConfig(**common, **sizes)
     elif family == "roberta":
         config = transformers.RobertaConfig(**common, **sizes, bos_token_id=0, eos_token_id=2)
+    elif family == "convbert":
+        config = transformers.ConvBertConfig(**common, **sizes, embedding_size=WIDTH)
     elif family == "qwen2":
         config = transformers.Qwen2Config(**common, **sizes, num_key_value_heads=2)
     else:
@@ -103,6 +105,6 @@ def _ends(family: str) -> Any:
 
 
 def _names(family: str) -> dict[str, str]:
-    if family in ("bert", "t5"):
+    if family in ("bert", "convbert", "t5"):
         return {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}

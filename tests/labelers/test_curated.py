@@ -86,7 +86,7 @@ def test_a_value_that_most_documents_have_names_a_cluster(majority: Majority | N
     ("options", "said"),
     [
         ({}, r"neither label\.options.file nor label\.options.column is given"),
-        ({"columns": "kind"}, r"label\.options.columns: .* not permitted"),
+        ({"columns": "kind"}, r"there is no option label\.options\.columns"),
         ({"column": "kind", "purity": 0}, r"label\.options.purity: .*greater than 0"),
         ({"file": "none.csv"}, r"label\.options.file: there is no file none\.csv"),
         ({"file": [NAMED | {"hide": True}]}, r"label\.options.file: 'Cards': hide is no name"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import latentscale
 from latentscale.embedders import open_embedder
 from latentscale.errors import ConfigError, WorkspaceError
 from latentscale.models import static_model_path
@@ -69,3 +71,13 @@ def test_distilling_again_gives_the_shipped_vectors(tmp_path):
     # Another version of torch or BLAS may move a value across a rounding step, and flip the sign of a component.
     again, before = (open_embedder(str(at)).embed(texts) for at in (tmp_path / "again", static_model_path("1")))
     np.testing.assert_allclose(again.vectors @ again.vectors.T, before.vectors @ before.vectors.T, atol=0.01)
+
+
+def test_more_dimensions_than_the_teacher_has_are_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    from tests.embedders.encoder_files import HIDDEN, write_encoder
+
+    (tmp_path / "passages.txt").write_text("a text\n")
+    teacher = write_encoder(tmp_path / "teacher")  # without weights that could be loaded
+    with pytest.raises(ConfigError, match=f"256 dimensions were asked for, the teacher has {HIDDEN}") as caught:
+        latentscale.distill(teacher, tmp_path / "out", texts=[tmp_path / "passages.txt"])
+    assert caught.value.hint == f"Ask for at most as many: --dims {HIDDEN}."

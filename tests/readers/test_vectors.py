@@ -81,6 +81,13 @@ def test_a_file_of_numpy_has_a_row_for_each_row_of_the_table(tmp_path: Path, sto
             vectors(store, path, "npy_vector", **named)
 
 
+def test_whole_numbers_in_a_file_of_numpy_are_vectors(tmp_path: Path, store: Store):
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
+    np.save(tmp_path / "v.npy", np.array([[1, -2], [3, 4]], np.int8))
+    found = vectors(store, tmp_path / "a.parquet", "npy_vector", vectors=str(tmp_path / "v.npy"))
+    assert found == [[1.0, -2.0], [3.0, 4.0]]
+
+
 def test_other_vectors_in_the_file_make_other_shards(tmp_path: Path):
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
     keys: set[str] = set()
@@ -96,10 +103,21 @@ def test_a_file_without_vectors_is_refused(tmp_path: Path, store: Store):
     named = {"vectors": str(tmp_path / "v.npy")}
     with pytest.raises(CorpusError, match="there is no file of vectors"):
         vectors(store, tmp_path / "a.parquet", "npy_vector", **named)
+    with pytest.raises(CorpusError, match="has no column") as caught:
+        vectors(store, tmp_path / "a.parquet", "vectors", vectors=str(tmp_path / "v.npz"))
+    assert "a file that ends in .npy or .parquet, or vectors= in Python" in str(caught.value.hint)
     np.save(tmp_path / "v.npy", np.arange(2))
     with pytest.raises(CorpusError, match=r"int64 of shape \(2,\)"):
         vectors(store, tmp_path / "a.parquet", "npy_vector", **named)
     np.save(tmp_path / "v.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(CorpusError, match="is no file of NumPy") as caught:
+        vectors(store, tmp_path / "a.parquet", "npy_vector", **named)
+    assert "'float32'" in str(caught.value.hint)
+    np.savez(tmp_path / "v.npz", MATRIX)
+    (tmp_path / "v.npz").rename(tmp_path / "v.npy")
+    with pytest.raises(CorpusError, match="is an archive of NumPy, not one array"):
+        vectors(store, tmp_path / "a.parquet", "npy_vector", **named)
+    (tmp_path / "v.npy").write_bytes(b"PK\x03\x04 and nothing")
     with pytest.raises(CorpusError, match="is no file of NumPy"):
         vectors(store, tmp_path / "a.parquet", "npy_vector", **named)
     np.save(tmp_path / "v.npy", MATRIX)

@@ -143,11 +143,26 @@ def test_each_table_may_have_its_own_file_of_vectors(tmp_path: Path, store: Stor
     assert changed != keys
     assert found[3:] == [[1.0, 1.0]] * 2
     np.save(path, np.ones((1, 2))) if kind == "npy" else write(path, [[1.0, 1.0]])
-    with pytest.raises(CorpusError, match=r"b\.parquet has 2 rows, and b\..* has 1 vectors"):
+    with pytest.raises(CorpusError, match=r"b\.parquet has 2 rows, and .*/b\..* has 1 vectors"):
         keys_and_vectors()
     path.unlink()
     with pytest.raises(CorpusError, match="there is no file of vectors"):
         keys_and_vectors()
+
+
+def test_integers_of_any_size_are_vectors(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.parquet", [[2**53 + 1, 1], None], pa.list_(pa.int64()))
+    file: Any = None
+    assert vector_file(str(path)).rows(np.arange(2), file=file).to_pylist() == [[2.0**53, 1.0], None]
+
+
+def test_a_wrong_vector_is_named_by_its_row_where_others_are_left_out(tmp_path: Path, store: Store) -> None:
+    corpus = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": list("abcdef"), "text": list("abcdef")}), corpus)
+    path = write(tmp_path / "v.parquet", [*MATRIX[:4], [1.0, float("nan")], MATRIX[5]])
+    with pytest.raises(CorpusError, match="NaN") as caught:
+        stored(store, corpus, path, where="id <> 'c'")
+    assert caught.value.where == f"rows.parquet, vectors of {path}, row 4, column parquet_vector"
 
 
 def test_vectors_that_do_not_match_the_table_are_refused(tmp_path: Path, store: Store, corpus: Path) -> None:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 import latentscale as ls
-from latentscale.errors import ConfigError, CorpusError, RequestError, WorkspaceError
+from latentscale.errors import ConfigError, CorpusError, RequestError, ResourceError, WorkspaceError
 from latentscale.pipeline.python_corpus import InputDocuments
+from latentscale.readers.python_data import as_vectors
 
 FAST: dict[str, Any] = {"project": {"n_epochs": 10}, "publish": {"viewer": False}, "progress": "quiet"}
 
@@ -179,7 +180,24 @@ def batches(frame: pl.DataFrame) -> Iterator[pa.Table]:
         yield frame.slice(start, 7).to_arrow()
 
 
-@pytest.mark.parametrize("make", [pl.DataFrame.to_pandas, pl.DataFrame.to_arrow, pl.DataFrame.to_dicts, batches])
+class Streamed:
+    """An object with Arrow's stream interface alone, as DuckDB's relations."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._table = frame.to_arrow()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def batch_list(frame: pl.DataFrame) -> list[pa.RecordBatch]:
+    return frame.to_arrow().to_batches(max_chunksize=7)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pl.DataFrame.to_pandas, pl.DataFrame.to_arrow, pl.DataFrame.to_dicts, batches, batch_list, Streamed],
+)
 def test_vectors_stay_with_their_rows_in_every_kind_of_data(
     tmp_path: Path, frame: pl.DataFrame, make: Callable[[pl.DataFrame], Any]
 ) -> None:
@@ -205,7 +223,11 @@ def test_vectors_stay_with_their_rows_in_every_kind_of_data(
         (np.full((20, 2), np.nan), "row 0 holds NaN"),
         (np.full((20, 2), 1e300), "row 0 holds NaN"),
         (np.full((20, 2), "x"), "the type"),
-        ([[1.0, 2.0], [1.0]], "vectors:"),
+        (np.ma.masked_array(np.ones((20, 2)), mask=np.eye(20, 2)), "row 0 holds masked values"),
+        (["x"] * 20, "the shape"),
+        ([[1.0, 2.0]] * 3 + [["x", 1.0]] * 17, "the type"),
+        ([[1.0], "x"], "vectors:"),
+        ([None] * 20, "the shape"),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(tmp_path: Path, frame: pl.DataFrame, vectors: Any, words: str) -> None:
@@ -214,11 +236,75 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path: Path, frame: pl.DataFrame
         text = None if isinstance(data, list) and isinstance(data[0], str) else "text"
         with pytest.raises(RequestError, match=words if "20 doc" not in words else "vectors"):
             ls.run(data, tmp_path / "a", text=text, vectors=vectors)
+    with pytest.raises(RequestError, match="int is no corpus"):
+        ls.run(7, tmp_path / "a", vectors=np.ones((1, 2)))
     with pytest.raises(RequestError, match="the corpus is files"):
         ls.run(str(tmp_path), tmp_path / "a", vectors=np.ones((1, 2)))
     with pytest.raises(ConfigError, match="model is given twice"):
         ls.run(few, tmp_path / "a", text="text", vectors=np.ones((20, 2)), embed={"model": "static"})
     assert not (tmp_path / "a").exists()
+
+
+def columns_of_lists() -> Iterator[tuple[str, Any]]:
+    rows = [[1.0, float(number)] for number in range(20)]
+    rows_or_none = [None, *rows[1:]]
+    matrix = np.array(rows, np.float32)
+    yield "polars lists", pl.Series(rows_or_none)
+    yield "polars arrays", pl.Series(rows_or_none, dtype=pl.Array(pl.Float64, 2))
+    yield "pandas arrays", pd.Series([None, *matrix[1:]])
+    yield "arrow", pa.array(rows_or_none)
+    yield "arrow chunks", pa.chunked_array([pa.array(rows_or_none[:3]), pa.array(rows_or_none[3:])])
+    yield "fixed size", pa.array(rows_or_none, pa.list_(pa.float16(), 2))
+    tensors: Any = pa.FixedShapeTensorArray.from_numpy_ndarray(matrix)
+    yield "arrow tensors", tensors
+    objects = np.empty(20, object)
+    objects[:] = rows_or_none
+    yield "objects", objects
+    yield "lists", rows_or_none
+
+
+@pytest.mark.parametrize(("kind", "column"), list(columns_of_lists()), ids=[name for name, _ in columns_of_lists()])
+def test_a_column_of_lists_is_read_as_vectors(kind: str, column: Any) -> None:
+    expected = np.array([[1.0, float(number)] for number in range(20)], np.float32)
+    if kind != "arrow tensors":
+        expected[0] = 0
+    np.testing.assert_array_equal(as_vectors(column), expected)
+
+
+def test_a_list_of_another_length_is_named_by_its_row() -> None:
+    for column in ([[1.0, 2.0], [1.0]], pl.Series([[1.0, 2.0], [1.0]]), np.array([[1.0, 2.0], [1.0]], object)):
+        with pytest.raises(CorpusError, match="a vector of 1 numbers among vectors of 2") as caught:
+            as_vectors(column)
+        assert caught.value.where == "row 1, column vectors"
+
+
+def test_tensors_are_read_as_vectors_and_queries(tmp_path: Path, frame: pl.DataFrame) -> None:
+    torch: Any = pytest.importorskip("torch")
+    matrix = torch.eye(20, 4) + 0.5
+    for tensor in (matrix.requires_grad_(), matrix.to(torch.bfloat16), matrix.detach().to(torch.float64)):
+        np.testing.assert_array_equal(as_vectors(tensor), matrix.detach().numpy())
+    np.testing.assert_array_equal(as_vectors(list(matrix)), matrix.detach().numpy())
+    m = ls.run(frame.head(20), tmp_path / "a", text="text", vectors=matrix, **FAST)
+    assert m.search(matrix[3], k=1)[0].row_id == 3
+
+
+def test_vectors_too_wide_for_the_memory_are_refused_before_the_layout(tmp_path: Path, frame: pl.DataFrame) -> None:
+    # Their covariance alone would have 2 TB.
+    with pytest.raises(ResourceError, match="stage project: 3 documents of 200000 dimensions need about"):
+        ls.run(frame.head(3), tmp_path / "a", text="text", vectors=np.eye(3, 200_000), **FAST)
+
+
+def test_vectors_of_another_width_grow_no_map_and_the_widths_are_said(tmp_path: Path, frame: pl.DataFrame) -> None:
+    random = np.random.default_rng(0)
+    m = ls.run(frame.head(20), tmp_path / "a", text="text", vectors=random.normal(size=(20, 8)), **FAST)
+    workspace = ls.open(tmp_path / "a")
+    for _ in range(2):  # also where the shard is known already
+        with pytest.raises(CorpusError, match="another width than those of the map, 8: 5 in ") as caught:
+            workspace.update(frame.slice(20, 10), vectors=random.normal(size=(10, 5)))
+        assert "model that it was made with" in str(caught.value.hint)
+    assert workspace.current.id == m.id
+    assert workspace.verify().faults == []
+    assert len(workspace.update(frame.slice(20, 10), vectors=random.normal(size=(10, 8))).points().collect()) == 30
 
 
 # ---------------------------------------------------------------------------------------------------- frames that grow

@@ -186,6 +186,12 @@ def load_encoder(folder: SentenceFolder, loading: LoadSettings) -> Any:
     except ConfigError:
         raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError) as error:
+        if "ignore_mismatched_sizes" in str(error):  # transformers lists them in its log alone
+            raise ConfigError(
+                f"weights of {folder.path.name} have other shapes than its config.json says",
+                where="embed.model",
+                hint="They are of another model than config.json: download it again.",
+            ) from error
         raise ConfigError(
             f"transformers {transformers.__version__} cannot load {folder.path.name}: "
             + " ".join(str(error).split())[:400],

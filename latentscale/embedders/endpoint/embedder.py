@@ -91,7 +91,7 @@ class EndpointEmbedder:
         self._concurrency = concurrency
         # The first protects the state below and is held briefly; the second, while one thread probes the service.
         self._lock, self._probing = threading.Lock(), threading.Lock()
-        self._width = dimensions
+        self._width = self._requested_width = dimensions
         self._refused_in_a_row = 0
         self._successes_at_failure = 0
         self._running: set[threading.Event] = set()
@@ -154,7 +154,14 @@ class EndpointEmbedder:
             raise self._no_answer(error) from None
         self._check_width(vectors)
         first = vectors[0].astype(np.float64)
-        sample = first[:_SAMPLE_WIDTH] / max(float(np.linalg.norm(first)), 1e-12)
+        norm = float(np.linalg.norm(first))
+        if not norm:
+            raise ConfigError(
+                f"the embedding service gives a vector of zeros for the text {PROBE!r}",
+                where=self._client.url,
+                hint="Check embed.options.model: is it a model that embeds texts, and is it loaded completely?",
+            )
+        sample = first[:_SAMPLE_WIDTH] / max(norm, 1e-12)
         return ProbeResult(
             note=f"{self._client.url} answers with vectors of {vectors.shape[1]:,} numbers",
             sample=tuple(round(float(value), 5) for value in sample),
@@ -293,10 +300,16 @@ class EndpointEmbedder:
         with self._lock:
             if width and self._width is None:
                 self._width = width
+            if width and width != self._width and self._requested_width is not None:
+                raise ConfigError(
+                    f"the embedding service gives vectors of {width:,} numbers, and {self._requested_width:,} were "
+                    "asked for",
+                    where="embed.options.dimensions",
+                    hint=f"The model behind {self._client.url} gives no others: leave dimensions out.",
+                )
             if width and width != self._width:
                 raise EnvironmentFailure(
-                    f"the embedding service gives vectors of {width:,} numbers, and before or as asked for "
-                    f"{self._width:,}",
+                    f"the embedding service gives vectors of {width:,} numbers, and before {self._width:,}",
                     where=self._client.url,
                     hint="Its model has changed: set the one that the map was made with, or another revision.",
                 )
@@ -362,7 +375,8 @@ class EndpointEmbedder:
         return EnvironmentFailure(
             f"the embedding service gave no good answer in {error.attempts} attempts: {error.reason}",
             where=self._client.url,
-            hint="When it answers again, run the same command; it resumes where it stopped.",
+            hint="When it answers again, run the same command; it resumes where it stopped. If it never did: check "
+            "embed.options.url and provider.",
         )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from latentscale.embedders.endpoint.providers import Provider
 from latentscale.services.failures import BadAnswerError
+from latentscale.services.tokens import is_count
 
 Role = Literal["document", "query"]
 
@@ -137,4 +138,4 @@ def _billed(answer: dict[str, Any]) -> int | None:
     elif isinstance(meta, dict):
         units = cast("dict[str, Any]", meta).get("billed_units")
         counts = [cast("dict[str, Any]", units).get("input_tokens")] if isinstance(units, dict) else []
-    return next((int(n) for n in counts if isinstance(n, int | float) and n >= 0), None)
+    return next((int(n) for n in counts if is_count(n)), None)

@@ -15,7 +15,7 @@ from latentscale.labelers.chat.protocol import Reply
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.services.failures import BadAnswerError
 from latentscale.services.terms import Usage
-from latentscale.services.tokens import about, at_most
+from latentscale.services.tokens import about, at_most, is_count
 
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -174,7 +174,7 @@ def _usage(answer: dict[str, Any]) -> Usage | None:
     fields = cast("dict[str, Any]", usage)
 
     def total(*names: str) -> int | None:
-        counts = [fields[name] for name in names if isinstance(fields.get(name), int) and fields[name] >= 0]
+        counts = [int(fields[name]) for name in names if is_count(fields.get(name))]
         return sum(counts) if counts else None
 
     input_tokens = total("prompt_tokens")

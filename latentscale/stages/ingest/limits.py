@@ -22,18 +22,20 @@ def check_rejects(
     *,
     alone: bool = True,
     described: Callable[[str], str] | None = None,
+    on_map: int | None = None,
 ) -> None:
     """Check that a corpus has documents, and not too many rejected rows.
 
     Rows excluded by ``where``, or for which it cannot be evaluated, are not counted. ``alone``: these are all shards;
-    shards added to others may be empty. ``described``: returns a readable name of a shard, given its key.
+    shards added to others may be empty. ``described``: returns a readable name of a shard, given its key. ``on_map``:
+    width of the vectors of the map that grows by these shards.
 
     Raises
     ------
     RejectLimitError
         If more than ``max_reject_fraction`` of the rows are rejects.
     CorpusError
-        If there is no document, or the vectors differ in width.
+        If there is no document, or the vectors differ in width, among themselves or from those of the map.
     """
     reasons = receipts.sum_by_key("reasons")
     unknown = reasons.pop(NOT_COMPARABLE, 0)
@@ -68,6 +70,12 @@ def check_rejects(
         for width, place in zip(widths.tolist(), places.tolist(), strict=True)
         if width
     ]
+    if on_map is not None and any(width and width != on_map for width in widths.tolist()):
+        raise CorpusError(
+            f"the vectors have another width than those of the map, {on_map:,}: {', '.join(found)}",
+            hint="A map grows by vectors of the model that it was made with; vectors of another one make a new map, in "
+            "another folder.",
+        )
     if len(found) > 1:
         raise CorpusError(
             f"the vectors have different widths: {', '.join(found)}", hint="Every vector must come from one model."

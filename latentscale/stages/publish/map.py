@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -280,7 +280,10 @@ def _truncation(embedding: Record) -> dict[str, Any]:
     unique, cut = embedding.counts.get("unique"), embedding.counts.get("truncated")
     if not unique or cut is None:
         return {}
-    return {"truncated": cut / unique, "max_tokens": embedding.choices.get("max_tokens")}
+    # The model's own limit may be lower than that of the settings.
+    model = embedding.request.get("model")
+    limit = cast("Mapping[str, Any]", model).get("max_tokens") if isinstance(model, Mapping) else None
+    return {"truncated": cut / unique, "max_tokens": limit or embedding.choices.get("max_tokens")}
 
 
 def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
