@@ -137,7 +137,13 @@ class WordPieces:
         Tokenising many words in one text takes less than half the time of as many texts.
         """
         texts = [" ".join(words[start : start + _WORDS_A_TEXT]) for start in range(0, len(words), _WORDS_A_TEXT)]
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        try:
+            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        except BaseException as error:
+            described = _tokenizer_error(error)
+            if described is None:
+                raise
+            raise described from error
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32)
         counts = [np.bincount(np.array(encoding.word_ids, np.int64)) for encoding in encodings]
         return ids, np.concatenate([np.empty(0, np.int64), *counts])
@@ -156,17 +162,25 @@ class WordPieces:
             # A lone surrogate cannot be encoded.
             return self._encode([_encodable(text) for text in texts])
         except BaseException as error:
-            # A Rust panic, for instance of a pattern that exceeds its backtracking limit, is not an Exception.
-            if type(error).__name__ != "PanicException":
+            described = _tokenizer_error(error)
+            if described is None:
                 raise
-            raise ConfigError(
-                f"the model's tokenizer cannot read a text: {error}",
-                where="embed.model",
-                hint="Save the model again, or download it again.",
-            ) from error
+            raise described from error
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths
+
+
+def _tokenizer_error(error: BaseException) -> ConfigError | None:
+    """Describe an error of the library; None for any other."""
+    # It raises plain exceptions, and a Rust panic, of a pattern that exceeds its backtracking limit for instance, is
+    # not an Exception.
+    if type(error) is not Exception and type(error).__name__ != "PanicException":
+        return None
+    hint = "Save the model again, or download it again."
+    if "unk" in str(error).lower():
+        hint = "Its tokenizer.json names no token for unknown words (unk_token): add one, or use another model."
+    return ConfigError(f"the model's tokenizer fails for a text: {error}", where="embed.model", hint=hint)
 
 
 def _size(words: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from rich.text import Text
 from latentscale.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_QUARANTINE, ConfigError, LatentScaleError
 from latentscale.pipeline.notebook import INTERVAL, NotebookDisplay, in_notebook
 from latentscale.pipeline.prometheus import check_metrics_file, write_metrics_file
+from latentscale.readers.frames import name_data
 from latentscale.redaction import without_signatures
 from latentscale.storage.provenance import now
 from latentscale.version import __version__
@@ -190,6 +191,8 @@ class Observer:
         try:
             yield self
         except BaseException as error:
+            if isinstance(error, LatentScaleError):
+                name_data(error)
             if not self._reported:
                 if self.ending is None or self.ending["event"] == "run done":
                     self.fail(error)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +17,16 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from latentscale.errors import RequestError
+from latentscale.errors import LatentScaleError, RequestError
 from latentscale.readers.values import column_of
 from latentscale.storage.common_types import EXACT_IN_FLOAT
 from latentscale.storage.objects import Store
 
 FOLDER = "uploads"
+# The name of an upload in a message, with its path if that is given.
+_UPLOAD = re.compile(
+    r"(?:(?:^|(?<=[\s'\"(]))(?:[a-z0-9+]+://|/)[^\n'\"]*?/" + FOLDER + r"/)?\b[0-9a-f]{32}\.(?:parquet|jsonl)\b"
+)
 _BATCH = 8_192
 _NOTHING: Any = object()
 
@@ -68,6 +73,14 @@ def spool_frame(
             store.put_file(name, path)
     path_or_key = store.path(name)
     return path_or_key if store.is_local else f"{store.url.rstrip('/')}/{name}"
+
+
+def name_data(error: LatentScaleError) -> None:
+    """Call uploaded data ``the data`` in an error: users do not know the name of its object."""
+    error.message = _UPLOAD.sub("the data", error.message)
+    error.args = (error.message,)
+    error.where = None if error.where is None else _UPLOAD.sub("the data", error.where)
+    error.hint = None if error.hint is None else _UPLOAD.sub("the data", error.hint)
 
 
 def _write(data: Any, path: Path) -> tuple[Path, str]:

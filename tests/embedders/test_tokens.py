@@ -154,6 +154,18 @@ def test_a_tokenizer_without_its_vocabulary_is_refused():
         special_tokens(Tokenizer(models.WordPiece({}, unk_token="[UNK]")))
 
 
+@pytest.mark.parametrize("kind", [models.WordLevel, models.WordPiece])
+def test_a_word_that_a_tokenizer_without_an_unknown_token_lacks_is_refused(kind):
+    tokenizer = Tokenizer(kind({"a": 0, "b": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    encoder = TextTokenizer(tokenizer, limit=12)
+    assert encoder.encode(["a b"]).ids.tolist() == [0, 1]
+    with pytest.raises(ConfigError, match="fails for a text") as refused:
+        encoder.encode(["a b", "a c"])
+    assert refused.value.hint is not None
+    assert "unk_token" in refused.value.hint
+
+
 def test_special_tokens_that_do_not_stand_around_the_text_are_refused():
     tokenizer = word_pieces()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A [SEP] $A", special_tokens=[("[SEP]", 3)])

@@ -294,6 +294,19 @@ def test_vectors_too_wide_for_the_memory_are_refused_before_the_layout(tmp_path:
         ls.run(frame.head(3), tmp_path / "a", text="text", vectors=np.eye(3, 200_000), **FAST)
 
 
+def test_errors_name_the_data_and_not_the_object_that_holds_it(tmp_path: Path, frame: pl.DataFrame) -> None:
+    out = tmp_path / "my maps"
+    with pytest.raises(RequestError) as refused:
+        ls.run(frame, out=out, text="txt", progress="quiet")
+    assert refused.value.message.startswith("the data has no column 'txt'")
+    assert refused.value.where == "the data"
+    lists = frame.with_columns(pl.Series("v", [[1.0, 2.0]] * (len(frame) - 1) + [[1.0]]))
+    with pytest.raises(CorpusError) as refused:
+        ls.run(lists, out=out, vectors="v", progress="quiet")
+    assert refused.value.where == f"the data, row {len(frame) - 1}, column v"
+    assert "uploads" not in str(refused.value)
+
+
 def test_vectors_of_another_width_grow_no_map_and_the_widths_are_said(tmp_path: Path, frame: pl.DataFrame) -> None:
     random = np.random.default_rng(0)
     m = ls.run(frame.head(20), tmp_path / "a", text="text", vectors=random.normal(size=(20, 8)), **FAST)
