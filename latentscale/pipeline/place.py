@@ -10,8 +10,8 @@ from latentscale.config import JobConfig, apply_overrides
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, CorpusError, WorkspaceError
 from latentscale.pipeline.context import RunContext
+from latentscale.pipeline.model_difference import describe_difference
 from latentscale.pipeline.observe import Observer
-from latentscale.pipeline.other_model import differing
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.recorded_settings import RecordedSettings
 from latentscale.pipeline.result import Outcome
@@ -158,7 +158,7 @@ def _check_embedding(context: RunContext, placed_on: Record, held: Record) -> No
     wanted = embed.STAGE.request(context.spec, context.config, text_column="").identity()["model"]
     both_columns = context.spec.reads == "vectors" and held.choices.get("spec", {}).get("kind") == context.spec.kind
     if held.request["model"] != wanted and not both_columns:
-        of_map, asked_for = differing(held.request["model"], wanted)
+        of_map, asked_for = describe_difference(held.request["model"], wanted)
         raise ConfigError(
             f"{placed_on.id} was embedded with {of_map}; this would use {asked_for}",
             hint="Documents are placed by the model of the map: leave out embed.model, or install that version.",

@@ -13,8 +13,8 @@ from latentscale.file_names import argument
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import needed_map
 from latentscale.pipeline.label_files import report_pending_edits
+from latentscale.pipeline.model_difference import describe_difference
 from latentscale.pipeline.observe import Observer
-from latentscale.pipeline.other_model import differing
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.run import check_settings
@@ -129,7 +129,7 @@ def _check_embedding(
     wanted = embed.STAGE.request(context.spec, context.config, text_column=workspace.text_column).identity()
     if held.request == wanted:
         return
-    of_map, asked_for = differing(held.request["model"], wanted["model"])
+    of_map, asked_for = describe_difference(held.request["model"], wanted["model"])
     raise ConfigError(
         f"{parent.id} was embedded with {of_map}; this update would use {asked_for}",
         where="embed",

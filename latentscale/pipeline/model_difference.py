@@ -1,4 +1,4 @@
-"""How the model that settings ask for differs from that of a map, in words."""
+"""Describe how the embedding model of the settings differs from that of a map."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _DIGEST = re.compile(r"[0-9a-f]{24,}")
 _SHOWN = 60
 
 
-def differing(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, str]:
-    """Say in what two models differ.
+def describe_difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, str]:
+    """Describe in what two models differ.
 
     Parameters
     ----------
     held, wanted : mapping
-        Identities of two models: what alters their vectors.
+        Identities of two models: everything that alters their vectors.
 
     Returns
     -------
@@ -27,8 +27,8 @@ def differing(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, 
     return _entries(held, wanted), _entries(wanted, held)
 
 
-def _entries(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    entries = [f"{key} {_shown(value)}" for key, value in own.items() if key not in other or other[key] != value]
+def _entries(identity: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    entries = [f"{key} {_shown(value)}" for key, value in identity.items() if key not in other or other[key] != value]
     return ", ".join(entries) or "none of these"
 
 
