@@ -1,7 +1,7 @@
 /** What the reader edits of the clusters: laid over them at once, and kept in the browser where it lets them be. */
 
 import { computed, signal } from "@preact/signals";
-import { EDITS, mapOf } from "./engine/edit-key";
+import { EDITS, mapOf } from "./engine/edit-storage";
 import { broughtOver, editedDetails, editedLabels, keepEdits, placeOf, readEdits, withEdit, type ClusterEdit, type KeptEdits } from "./engine/edits";
 import type { ClusterDetail, ClusterEntry } from "./engine/format";
 import { refOf } from "./engine/topic-tree";

@@ -3,7 +3,7 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { commands } from "./commands";
-import { settled } from "./covers";
+import { settled } from "./obstacles";
 import { readAddress } from "./engine/address";
 import { EMBEDDED_BASE, embeddedFiles } from "./engine/embedded";
 import { checkManifest, ViewerError, type ClusterEntry, type Manifest } from "./engine/format";
@@ -13,8 +13,8 @@ import { alive } from "./engine/merge";
 import type { Selection } from "./engine/selection";
 import { boxShape, type Shape } from "./engine/shape";
 import { MissingFile, Store } from "./engine/store";
-import { keepFilters } from "./filters-kept";
-import { findDocuments } from "./finding";
+import { keepFilters } from "./filter-effects";
+import { findDocuments } from "./document-search";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
 import { clusterBox } from "./map/reveal";
@@ -22,7 +22,7 @@ import { SideFiles } from "./side-files";
 import { selectShown } from "./selecting";
 import * as state from "./state";
 import { App } from "./ui/app";
-import { follow, keepAddress, viewChanged, whileFollowing } from "./visits";
+import { follow, keepAddress, viewChanged, whileFollowing } from "./address-sync";
 
 /** A canvas that is lost as often within a minute is given up: the machine cannot draw this map. */
 const MOST_LOSSES = 3;
@@ -61,11 +61,11 @@ async function start(): Promise<void> {
     };
     findDocuments(generations);
     const linked = new URLSearchParams(location.search).get("linked");
-    if (linked) void import("./linked").then(({ link }) => link(linked, generations)).catch((error: Error) => state.report("The other map", error));
+    if (linked) void import("./linked-pages").then(({ link }) => link(linked, generations)).catch((error: Error) => state.report("The other map", error));
     // Only a server on this machine is told anything: nothing of it is on a static host.
     const token = new URLSearchParams(location.search).get("tell");
     if (token && /^(127\.0\.0\.1|localhost|\[::1\])$/.test(location.hostname))
-      void import("./telling").then(({ tell }) => tell(token)).catch((error: Error) => state.report("The notebook", error));
+      void import("./notebook").then(({ tell }) => tell(token)).catch((error: Error) => state.report("The notebook", error));
     keepFilters();
     keepAddress(map, () => map().camera.hold(bodyOf(manifest)));
     await whileFollowing(map, async () => {

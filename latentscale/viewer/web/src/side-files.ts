@@ -2,7 +2,7 @@
 
 import { effect } from "@preact/signals";
 import { decoded, MissingFile, type Store } from "./engine/store";
-import { hasEdits } from "./engine/edit-key";
+import { hasEdits } from "./engine/edit-storage";
 import { ViewerError, type ClusterDetail, type HuesFile, type LabelsFile, type Manifest } from "./engine/format";
 import type { Generation } from "./engine/generation";
 import { mergeIndexes } from "./engine/merge";

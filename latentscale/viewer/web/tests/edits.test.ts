@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { broughtOver, editedDetails, editedLabels, editFile, faultOf, keepEdits, oneLine, readEditFile, readEdits, withEdit, type ClusterEdit } from "../src/engine/edits";
 import type { ClusterDetail, ClusterEntry, LabelsFile } from "../src/engine/format";
-import { labelZooms } from "../src/engine/label-room";
+import { labelZooms } from "../src/engine/label-zooms";
 import { haveFixture, read } from "./files";
 
 const entry = (id: number, more: Partial<ClusterEntry> = {}): ClusterEntry => ({ id, layer: 0, label: `Topic ${id}`, parent: null, x: 10 * id, y: 0, size: 100 - id, nearest: 100, hue: 0, shade: 0, px: 13, zoom: [-4, 99], ...more });

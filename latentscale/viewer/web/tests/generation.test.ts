@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Generation, type LoadedTile } from "../src/engine/generation";
 import { chooseTiles } from "../src/engine/lod";
 import { decodeTile } from "../src/engine/parquet";
-import { placeAt } from "../src/engine/places";
+import { placeAt } from "../src/engine/positions";
 import { pickNearest } from "../src/engine/pick";
 import { MissingFile, Store } from "../src/engine/store";
 import { entry, haveFixture, read, server, type Expected, type Kind } from "./files";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
-import { bandOf } from "../src/engine/bands";
+import { bandOf } from "../src/engine/density-bands";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
 import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Orbit } from "../src/engine/orbit";
 import { pickInSpace, scanSpace } from "../src/engine/space-scan";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { readFilter } from "../src/engine/filters";
-import { compiled, patternFault } from "../src/engine/pattern-words";
+import { compiled, patternFault } from "../src/engine/pattern-syntax";
 
 it("a regular expression is one of JavaScript, in any case, by whole characters", () => {
   expect(compiled("^gr[aä]u.$").test("GRÄU🗺")).toBe(true);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
 import type { ClusterEntry, NumberColumn } from "../src/engine/format";
-import { pieces } from "../src/engine/hyphens";
+import { pieces } from "../src/engine/label-breaks";
 import { labelOrder, visibleLabels } from "../src/engine/labels";
 import { betterScale, formatValue, NO_VALUE, position, shadeIndex, valueAt } from "../src/engine/scale";
 import { Cache } from "../src/engine/store";

@@ -1,7 +1,7 @@
 /** Edits of clusters that a reader makes: as the browser keeps them, as they are seen, and as a file that `latentscale labels import` reads. */
 
 import { ViewerError, type ClusterDetail, type ClusterEntry, type LabelsFile } from "./format";
-import { labelZooms } from "./label-room";
+import { labelZooms } from "./label-zooms";
 import { refOf } from "./topic-tree";
 
 /** What was changed of one cluster, with what the file says of it: an entry of that file. */

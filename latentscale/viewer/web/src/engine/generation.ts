@@ -4,7 +4,7 @@ import type { SchemaElement } from "hyparquet";
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
-import { finer, finerLevels, STEPS, stepOf } from "./places";
+import { finer, finerLevels, STEPS, stepOf } from "./positions";
 import { has, sizeOf, type Ranges } from "./selection";
 import { Cache, decoded, type Store } from "./store";
 

@@ -2,7 +2,7 @@
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown, type Box } from "./lod";
-import { stepOf } from "./places";
+import { stepOf } from "./positions";
 
 /** Points of `tiles` that are drawn and lie in `view`; those that are not on the map any more count for nothing. */
 export function countInView(tiles: readonly LoadedTile[], view: Box): number {

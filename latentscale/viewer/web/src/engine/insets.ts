@@ -1,6 +1,6 @@
 /** Which part of the window is free of what lies over the map: from rectangles that were measured. */
 
-import type { Rect } from "./place";
+import type { Rect } from "./label-placement";
 
 /** At most so wide, the page is that of a phone; `style.css` has the same number. */
 export const NARROW = 800;

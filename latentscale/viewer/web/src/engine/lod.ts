@@ -156,7 +156,7 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
       deeper += tile.below * part;
     }
     if (!here.length) break;
-    const even = rate < 1 && seen > 0 ? stepped((rate * (above + seen + deeper) - drawn) / seen) : 1;
+    const even = rate < 1 && seen > 0 ? quantized((rate * (above + seen + deeper) - drawn) / seen) : 1;
     // The root is drawn whatever the budget is.
     const affordable = choice.tiles.length ? Math.min(1, (budget - cost) / points) : 1;
     const share = Math.min(even, affordable);
@@ -202,7 +202,7 @@ export function chooseAll(trees: readonly TileTree[], options: LodOptions, whole
   });
 }
 
-const stepped = (share: number): number =>
+const quantized = (share: number): number =>
   share >= 1 ? 1 : share <= 0 ? 0 : Math.min(1, 2 ** (Math.round(Math.log2(share) * SHARE_STEPS) / SHARE_STEPS));
 
 /** Whether a point of a tile is among the share that is drawn; as in the shader. */

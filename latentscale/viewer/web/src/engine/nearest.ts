@@ -2,7 +2,7 @@
 
 import type { LoadedTile } from "./generation";
 import type { Box } from "./lod";
-import { stepOf } from "./places";
+import { stepOf } from "./positions";
 
 export interface Place {
   tile: LoadedTile;

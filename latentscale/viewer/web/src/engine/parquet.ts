@@ -3,7 +3,7 @@
 import { decompress } from "fzstd";
 import { parquetMetadata, parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
 import { ViewerError, type RemovedCounts } from "./format";
-import { evenBits, STEPS } from "./places";
+import { evenBits, STEPS } from "./positions";
 
 /** A damaged page must not ask for gigabytes. */
 const MAX_PAGE = 64 << 20;

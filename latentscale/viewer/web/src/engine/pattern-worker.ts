@@ -1,6 +1,6 @@
 /** Which texts a regular expression is found in: off the page's own thread, since one may take for ever over a text. */
 
-import { compiled } from "./pattern-words";
+import { compiled } from "./pattern-syntax";
 
 onmessage = ({ data: { pattern, texts } }: MessageEvent<{ pattern: string; texts: (string | null)[] }>) => {
   const expression = compiled(pattern);

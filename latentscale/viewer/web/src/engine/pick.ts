@@ -1,6 +1,6 @@
 /** The nearest drawn point to a position, by brute force over the tiles that could hold it. */
 
-import { placeAt, stepOf, type Placed } from "./places";
+import { placeAt, stepOf, type Placed } from "./positions";
 
 export interface Pickable extends Placed {
   cluster: Int32Array;

@@ -3,7 +3,7 @@
 import { ViewerError } from "./format";
 import type { Generation, LoadedTile } from "./generation";
 import type { TileInfo } from "./lod";
-import { placeAt } from "./places";
+import { placeAt } from "./positions";
 import { combined, joined, rangesOf, type Ranges, type Selection } from "./selection";
 import { around, contains, relation, type Shape } from "./shape";
 

@@ -2,7 +2,7 @@
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown } from "./lod";
-import { placeAt, stepOf } from "./places";
+import { placeAt, stepOf } from "./positions";
 import { NEAR, type Frame, type Vector } from "./orbit";
 
 /** Height and rank of each point of a tile, as `Heights` has them; null where they are not here. */

@@ -3,7 +3,7 @@
 import type { LayerProps } from "@deck.gl/core";
 import { GROUND } from "../engine/colour";
 import { isShown } from "../engine/lod";
-import { stepOf } from "../engine/places";
+import { stepOf } from "../engine/positions";
 import type { MapCamera } from "./camera";
 import type { PyramidLayerProps } from "./pyramid-layer";
 

@@ -1,6 +1,6 @@
 /** Heights of the points of tiles, and how dense space is around each: read when the map is turned in space. */
 
-import { BANDS_COLUMN } from "../engine/bands";
+import { BANDS_COLUMN } from "../engine/density-bands";
 import type { GenerationEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 

@@ -1,6 +1,6 @@
 /** A label as nodes of the page. */
 
-import { pieces } from "../engine/hyphens";
+import { pieces } from "../engine/label-breaks";
 
 export function labelNodes(label: string): (Node | string)[] {
   return pieces(label).map((piece, i) => {

@@ -1,10 +1,10 @@
 /** Labels as text of the page: on the map, clear of the panels and the window's edges. */
 
-import { covers } from "../covers";
+import { covers } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder, visibleLabels } from "../engine/labels";
-import { placeLabels, type LabelBox } from "../engine/place";
+import { placeLabels, type LabelBox } from "../engine/label-placement";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 import { labelNodes } from "./label-nodes";

@@ -1,7 +1,7 @@
 /** Which points are lit, the others being dimmed: what is selected or was found, as far as the filters let it pass. */
 
 import type { LoadedTile } from "../engine/generation";
-import { placeAt } from "../engine/places";
+import { placeAt } from "../engine/positions";
 import { maskOf, type Selection } from "../engine/selection";
 import type { Row } from "../state";
 

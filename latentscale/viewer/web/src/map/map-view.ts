@@ -1,7 +1,7 @@
 /** The map: a picture of the tiles that the camera needs, drawn again when anything that it follows changes. */
 
 import { effect, untracked } from "@preact/signals";
-import { covers, settled } from "../covers";
+import { covers, settled } from "../obstacles";
 import type { ClusterEntry, NumberColumn } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
@@ -10,18 +10,18 @@ import { isInside, isShown, type Box } from "../engine/lod";
 import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
-import { closestOf } from "../engine/places";
+import { closestOf } from "../engine/positions";
 import { pointDensity, pointStyle } from "../engine/points";
-import { scanDrawn } from "../engine/drawn";
+import { scanDrawn } from "../engine/drawn-points";
 import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
 import type { Shape } from "../engine/shape";
 import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import type { Drawing } from "./drawing";
-import { Finer } from "./finer";
+import { Finer } from "./refinement";
 import { FirstPicture } from "./first-picture";
-import type { Growths } from "./growths";
+import type { Growths } from "./size-factors";
 import { LabelOverlay } from "./label-overlay";
 import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
@@ -280,7 +280,7 @@ export class MapView {
 
   private async grow(column: NumberColumn): Promise<void> {
     try {
-      const { Growths } = await import("./growths");
+      const { Growths } = await import("./size-factors");
       if (state.sizeColumn.value !== column) return;
       this.growths = new Growths(column, () => this.refresh());
       this.refresh();

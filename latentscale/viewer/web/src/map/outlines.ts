@@ -1,6 +1,6 @@
 /** Around the islands of clusters, and along equal density: lines made of the root tiles, a sample of the map that is always here. */
 
-import { pointsOf } from "../engine/drawn";
+import { pointsOf } from "../engine/drawn-points";
 import type { ClusterEntry } from "../engine/format";
 import { REMOVED, type LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";

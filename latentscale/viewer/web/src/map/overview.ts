@@ -1,9 +1,9 @@
 /** A small picture of the whole map in a corner while the window shows little of it: where it is, and a way elsewhere. */
 
-import { cover } from "../covers";
+import { cover } from "../obstacles";
 import type { LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";
-import { stepOf } from "../engine/places";
+import { stepOf } from "../engine/positions";
 import { frameIn, overviewBox } from "../engine/overview";
 import type { MapCamera } from "./camera";
 import type { Shading } from "./shading";

@@ -1,9 +1,9 @@
 /** Pointing at documents: the one under the pointer, and the one that is pinned. */
 
-import { settled } from "../covers";
+import { settled } from "../obstacles";
 import type { ClusterEntry } from "../engine/format";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
-import { placeAt } from "../engine/places";
+import { placeAt } from "../engine/positions";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";

@@ -5,8 +5,8 @@ import type { Buffer, Device, RenderPass, Texture } from "@luma.gl/core";
 import { Model } from "@luma.gl/engine";
 import type { LoadedTile } from "../engine/generation";
 import type { Palette } from "../engine/colour";
-import { STEPS } from "../engine/places";
-import type { Growths } from "./growths";
+import { STEPS } from "../engine/positions";
+import type { Growths } from "./size-factors";
 
 /** A luma.gl 9.4 uniform block is read line by line: one member a line. */
 const block = /* glsl */ `\

@@ -1,6 +1,6 @@
 /** The palettes by which points are coloured, and the columns that say which colour each point has. */
 
-import { BAND_NAMES, bandColour, bandOf, BANDS, BANDS_COLUMN } from "../engine/bands";
+import { BAND_NAMES, bandColour, bandOf, BANDS, BANDS_COLUMN } from "../engine/density-bands";
 import {
   addedColour,
   categoryColour,

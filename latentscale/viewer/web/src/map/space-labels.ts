@@ -1,6 +1,6 @@
 /** Labels in space: at the middles of their clusters, clear of each other, the farther ones with less of their hue. */
 
-import { covers } from "../covers";
+import { covers } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder } from "../engine/labels";

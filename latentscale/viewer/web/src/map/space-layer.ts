@@ -3,7 +3,7 @@
 import type { Buffer } from "@luma.gl/core";
 import { GROUND } from "../engine/colour";
 import type { LoadedTile } from "../engine/generation";
-import { STEPS } from "../engine/places";
+import { STEPS } from "../engine/positions";
 import { NEAR, type Frame } from "../engine/orbit";
 import type { TileHeights } from "./heights";
 import { PyramidLayer, type Program, type PyramidLayerProps } from "./pyramid-layer";

@@ -1,14 +1,14 @@
 /** A map that is turned in space: its way from the flat map and back, its drawing, and what is pointed at. */
 
 import { effect } from "@preact/signals";
-import { covers } from "../covers";
+import { covers } from "../obstacles";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { Tally } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import type { Box } from "../engine/lod";
 import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
-import { CLOSEST_IN_SPACE, stepOf } from "../engine/places";
+import { CLOSEST_IN_SPACE, stepOf } from "../engine/positions";
 import type { Picked } from "../engine/pick";
 import { pickInSpace, scanSpace } from "../engine/space-scan";
 import * as state from "../state";

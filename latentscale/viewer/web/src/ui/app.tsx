@@ -2,15 +2,15 @@
 
 import { useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { covers } from "../covers";
+import { covers } from "../obstacles";
 import { topOfSheets } from "../engine/insets";
-import { HoverCard } from "./cards";
-import { Help, Toolbar } from "./chrome";
+import { HoverCard } from "./hover-card";
+import { Help, Toolbar } from "./toolbar";
 import { lazy } from "./lazy";
 import { onKey } from "./keys";
 import "./panels";
-import { Badge, Notice, Problems, TroubleCard } from "./said";
-import { Sides } from "./sides";
+import { Badge, Notice, Problems, TroubleCard } from "./status";
+import { Sides } from "./panel-slots";
 import { ToolHint } from "./tool-hint";
 import * as state from "../state";
 

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import type { Document } from "../engine/generation";
 import { imageAddress, type ImageAddress } from "../engine/image-address";
 import * as state from "../state";
-import { textOf, titleOf } from "./cards";
+import { textOf, titleOf } from "./hover-card";
 import { count, shortened } from "./words";
 
 export function PinnedImage() {

@@ -1,6 +1,6 @@
 /** What the colours mean that are not those of clusters; it comes with the first of them. */
 
-import { BAND_NAMES, bandColour, BANDS } from "../engine/bands";
+import { BAND_NAMES, bandColour, BANDS } from "../engine/density-bands";
 import { css, rampColour } from "../engine/colour";
 import type { CategoryColumn, NumberColumn } from "../engine/format";
 import { ADDED, OTHER } from "../engine/merge";

@@ -1,7 +1,7 @@
 /** What a preview says of itself. It reads itself again when a newer state is due: its address keeps what is looked at. */
 
 import { useEffect, useState } from "preact/hooks";
-import { cover } from "../covers";
+import { cover } from "../obstacles";
 import * as state from "../state";
 import { plural } from "./words";
 

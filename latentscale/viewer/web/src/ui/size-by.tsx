@@ -1,7 +1,7 @@
 /** What the size of points follows: among the settings, and as a legend below that of the colours. */
 
 import { formatValue } from "../engine/scale";
-import { growthBy, isLogarithmic, middleOf } from "../engine/growth";
+import { growthBy, isLogarithmic, middleOf } from "../engine/size-scale";
 import * as state from "../state";
 import { count } from "./words";
 

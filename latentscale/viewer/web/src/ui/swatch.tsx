@@ -2,7 +2,7 @@
 
 import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
-import { pieces } from "../engine/hyphens";
+import { pieces } from "../engine/label-breaks";
 import { hasHues } from "../map/shading";
 import * as state from "../state";
 

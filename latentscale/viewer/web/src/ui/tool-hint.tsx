@@ -1,6 +1,6 @@
 /** What the pointer does while it draws, and the way out. */
 
-import { cover } from "../covers";
+import { cover } from "../obstacles";
 import { sizeOf } from "../engine/selection";
 import * as state from "../state";
 import { plural } from "./words";

@@ -11,7 +11,7 @@ import { codeColour } from "../../map/shading";
 import * as state from "../../state";
 import { Swatch } from "../swatch";
 import { count } from "../words";
-import type { Part } from "./part";
+import type { Part } from "./filter-props";
 
 /** With more, there is a field to search among them. */
 const FEW = 10;

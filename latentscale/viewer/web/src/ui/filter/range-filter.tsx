@@ -6,9 +6,9 @@ import { BINS } from "../../engine/crossfilter";
 import { keyOf, type ColumnFilter } from "../../engine/filters";
 import type { NumberColumn } from "../../engine/format";
 import { betterScale, formatValue, position, valueAt } from "../../engine/scale";
-import { within } from "../ends";
+import { within } from "../range-ends";
 import { count } from "../words";
-import type { Part } from "./part";
+import type { Part } from "./filter-props";
 
 const HEIGHT = 56;
 

@@ -1,13 +1,13 @@
 /** Texts: what they contain, or whether they are empty. All of them are read, once that is asked. */
 
 import { useEffect, useState } from "preact/hooks";
-import { bytesOfTexts } from "../../engine/texts";
+import { bytesOfTexts } from "../../engine/text-scan";
 import type { ColumnFilter } from "../../engine/filters";
-import { patternFault } from "../../engine/pattern-words";
+import { patternFault } from "../../engine/pattern-syntax";
 import { sizeOf } from "../../engine/selection";
 import * as state from "../../state";
 import { plural } from "../words";
-import type { Part } from "./part";
+import type { Part } from "./filter-props";
 
 export function TextFilter({ name, filter, set }: { name: string } & Part<Extract<ColumnFilter, { kind: "text" }>>) {
   const [typed, setTyped] = useState(filter?.contains ?? "");

@@ -10,10 +10,10 @@ import { section } from "../../engine/sections";
 import { likeness, SIMILAR } from "../../engine/similar";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
-import { Brief, textOf, titleOf } from "../cards";
+import { Brief, textOf, titleOf } from "../hover-card";
 import { ColumnEvidence, Sibling } from "../cluster-evidence";
 import { lazy } from "../lazy";
-import { Marked } from "../marked";
+import { Marked } from "../highlighted";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
 import { ClusterPath, ClusterSwatch, Name } from "../swatch";
@@ -28,7 +28,7 @@ const chosen = computed(() => {
   return cluster && detail ? { cluster, detail } : null;
 });
 
-const ClusterEdits = lazy("Edits", async () => (await import("../edits/card")).ClusterEdits, "muted small");
+const ClusterEdits = lazy("Edits", async () => (await import("../edits/cluster-edits")).ClusterEdits, "muted small");
 const PinnedImage = lazy("Image", async () => (await import("../image")).PinnedImage, "picture muted small");
 
 register({

@@ -1,7 +1,7 @@
 /** The list at the side: the map's contents, its colours, its clusters. */
 
 import { commands } from "../../commands";
-import { BANDS } from "../../engine/bands";
+import { BANDS } from "../../engine/density-bands";
 import { css } from "../../engine/colour";
 import { NARROW } from "../../engine/insets";
 import { ADDED, documentsOf, generationName } from "../../engine/merge";
@@ -10,7 +10,7 @@ import { MEANING } from "../../engine/meaning";
 import { likenessOf } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
 import { codeColour } from "../../map/shading";
-import { MEANT } from "../../finding";
+import { MEANT } from "../../document-search";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { addedEntry, chooseCategories } from "../categories";

@@ -10,7 +10,7 @@ import * as state from "../../state";
 import { PanelFrame } from "../panel-frame";
 import { setOpen, turn } from "../panel-registry";
 import { count, percent, plural } from "../words";
-import { WhatSetsApart } from "./apart";
+import { WhatSetsApart } from "./distinctive";
 import { Exports } from "./export";
 
 const ID = "selection";

@@ -3,8 +3,8 @@
 import { useRef } from "preact/hooks";
 import { css } from "../../engine/colour";
 import type { Stretch } from "../../engine/time";
-import type { Counted } from "./counted";
-import type { Kept } from "./kept";
+import type { Counted } from "./time-counts";
+import type { Kept } from "./strip-settings";
 
 const HEIGHT = 100;
 /** Px around an end of the stretch in which it is taken hold of: what a finger meets. */

@@ -2,7 +2,7 @@
 
 import { begin, next, type Stretch } from "../../engine/time";
 import * as state from "../../state";
-import type { Kept } from "./kept";
+import type { Kept } from "./strip-settings";
 
 /** Seconds in which a stretch passes over the whole strip. */
 const SECONDS: Record<Kept["speed"], number> = { slow: 60, normal: 25, fast: 10 };

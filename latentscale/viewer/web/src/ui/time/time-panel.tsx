@@ -2,7 +2,7 @@
 
 import { computed, effect, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { within } from "../ends";
+import { within } from "../range-ends";
 import { counts } from "../../counting";
 import { css } from "../../engine/colour";
 import { keyOf, withFilter, writeFilter, type ColumnFilter } from "../../engine/filters";
@@ -15,8 +15,8 @@ import { turn } from "../panel-registry";
 import { save } from "../save";
 import { count, plural, shortened } from "../words";
 import { TimeChart } from "./chart";
-import { counted, countNow, type Counted } from "./counted";
-import { readKept, SPEEDS, writeKept, type Kept } from "./kept";
+import { counted, countNow, type Counted } from "./time-counts";
+import { readKept, SPEEDS, writeKept, type Kept } from "./strip-settings";
 import { pause, play, still } from "./play";
 import { seriesNow } from "./series";
 

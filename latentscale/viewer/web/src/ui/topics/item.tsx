@@ -4,7 +4,7 @@ import { commands } from "../../commands";
 import { NARROW } from "../../engine/insets";
 import type { Topic, TreeRow } from "../../engine/topic-tree";
 import * as state from "../../state";
-import { EditMarks } from "../edits/mark";
+import { EditMarks } from "../edits/edit-marks";
 import { Icon } from "../icon";
 import { setOpen } from "../panel-registry";
 import { ClusterSwatch } from "../swatch";

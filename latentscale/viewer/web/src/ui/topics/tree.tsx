@@ -6,10 +6,10 @@ import { listedTopics, topicTree, typedAhead, type Topic } from "../../engine/to
 import * as state from "../../state";
 import { Icon } from "../icon";
 import { count } from "../words";
-import { useInStep } from "./in-step";
+import { useInStep } from "./follow-view";
 import { chosenBy, nameOf, NOISE, refOf, TreeItem, type Listed } from "./item";
 import { useSearch, wordsNow } from "./search";
-import { useSeenRows } from "./virtual";
+import { useSeenRows } from "./virtual-rows";
 
 const EYE = "M2.5 10S5.2 5 10 5s7.5 5 7.5 5-2.7 5-7.5 5-7.5-5-7.5-5M10 7.9a2.1 2.1 0 1 0 0 4.2 2.1 2.1 0 0 0 0-4.2";
 const UNFOLD = "M6.5 7.5L10 4l3.5 3.5M6.5 12.5L10 16l3.5-3.5";

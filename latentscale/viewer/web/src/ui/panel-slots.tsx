@@ -1,6 +1,6 @@
 /** Where panels stand: a column at each side of the window, and a strip at the bottom. */
 
-import { cover } from "../covers";
+import { cover } from "../obstacles";
 import { isOpen, panels, type Panel } from "./panel-registry";
 
 const SIDES = ["left", "right", "bottom"] as const;

@@ -2,7 +2,7 @@
 
 import type { NumberColumn } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
-import { growthBy } from "../engine/growth";
+import { growthBy } from "../engine/size-scale";
 import { values } from "../filtering";
 import * as state from "../state";
 

@@ -33,7 +33,7 @@ export function keepFilters(): void {
 async function findText(key: string, asked: state.TextMatch): Promise<void> {
   const column = key.replace(/^@/, "");
   try {
-    const { findTexts } = await import("./engine/texts");
+    const { findTexts } = await import("./engine/text-scan");
     const documents = await findTexts(state.generations.value, column, asked.text, asked.pattern);
     if (state.textMatches.value.get(key) === asked) state.textMatches.value = new Map(state.textMatches.value).set(key, { ...asked, documents });
   } catch (error) {

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { readBase, readColumn } from "../../counting";
 import type { Base } from "../../engine/crossfilter";
-import { categoryName, selectedIn, share, shares, shift, spread, standing, type Share, type Shift } from "../../engine/explain";
+import { categoryName, selectedIn, share, shares, shift, spread, standing, type Share, type Shift } from "../../engine/distinctive";
 import { ADDED } from "../../engine/merge";
 import { formatValue } from "../../engine/scale";
 import { inTurn } from "../../engine/scan";
@@ -12,7 +12,7 @@ import { entryOf } from "../../engine/search-entry";
 import { sizeOf, type Selection } from "../../engine/selection";
 import { tokens } from "../../engine/tokens";
 import * as state from "../../state";
-import { textOf, titleOf } from "../cards";
+import { textOf, titleOf } from "../hover-card";
 import { count, plural } from "../words";
 
 /** Lines of each list. */

@@ -1,6 +1,6 @@
 /** Documents in short: the card of the one under the pointer. */
 
-import { covers } from "../covers";
+import { covers } from "../obstacles";
 import type { Document } from "../engine/generation";
 import * as state from "../state";
 import { ClusterPath } from "./swatch";

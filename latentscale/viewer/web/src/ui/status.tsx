@@ -1,7 +1,7 @@
 /** What the page says of itself: how much of the map is drawn, and what went wrong. */
 
 import { commands } from "../commands";
-import { cover } from "../covers";
+import { cover } from "../obstacles";
 import * as state from "../state";
 import { Icon } from "./icon";
 import { count, plural } from "./words";

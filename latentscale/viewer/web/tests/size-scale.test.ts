@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
 import type { NumberColumn } from "../src/engine/format";
-import { growthBy, isLogarithmic, LEAST, middleOf, MOST } from "../src/engine/growth";
+import { growthBy, isLogarithmic, LEAST, middleOf, MOST } from "../src/engine/size-scale";
 
 const column = (min: number, max: number, quantiles = [min, max]): NumberColumn => ({ id: "c", name: "n", kind: "numbers", min, max, quantiles, nulls: 0 });
 

@@ -4,7 +4,7 @@ import { ViewerError } from "./format";
 import type { Generation } from "./generation";
 import { decodeValues } from "./parquet";
 import { Matcher } from "./pattern";
-import { patternFault } from "./pattern-words";
+import { patternFault } from "./pattern-syntax";
 import { inTurn } from "./scan";
 import { combined, joined, rangesOf, type Selection } from "./selection";
 import { decoded } from "./store";

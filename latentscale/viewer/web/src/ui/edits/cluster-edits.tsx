@@ -5,7 +5,7 @@ import { byPlace, editCluster, kept, publishedAt, readOnce, undo } from "../../e
 import { faultOf, oneLine } from "../../engine/edits";
 import * as state from "../../state";
 import { setOpen } from "../panel-registry";
-import { EditMarks } from "./mark";
+import { EditMarks } from "./edit-marks";
 
 /** What had the focus is gone. */
 const focusEdit = () => requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-edits]")?.focus());

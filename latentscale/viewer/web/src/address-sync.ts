@@ -2,7 +2,7 @@
 
 import { effect, untracked } from "@preact/signals";
 import { readAddress, writeAddress, type AddressState } from "./engine/address";
-import { BANDS } from "./engine/bands";
+import { BANDS } from "./engine/density-bands";
 import { categoriesOf, categoryNames, colourName, colourOf } from "./engine/column-names";
 import { columnOf, keyOf, withFilter, type Filters } from "./engine/filters";
 import { betterScale } from "./engine/scale";

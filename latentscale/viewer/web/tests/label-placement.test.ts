@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { placeLabels, type LabelBox } from "../src/engine/place";
+import { placeLabels, type LabelBox } from "../src/engine/label-placement";
 import { pointDensity, pointStyle } from "../src/engine/points";
 
 const window = { width: 1000, height: 600 };

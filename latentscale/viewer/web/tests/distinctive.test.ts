@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { BINS, binOf, countBins, countClusters, countCodes, passingAll, type Base } from "../src/engine/crossfilter";
-import { selectedIn, share, shares, shift, spread, standing } from "../src/engine/explain";
+import { selectedIn, share, shares, shift, spread, standing } from "../src/engine/distinctive";
 import type { NumberColumn } from "../src/engine/format";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
 import { rangesOf } from "../src/engine/selection";

@@ -1,7 +1,7 @@
 /** Documents that are drawn: those in a shape, for maps too large to be asked as a whole, and where some of them lie. */
 
 import type { LoadedTile } from "./generation";
-import { placeAt } from "./places";
+import { placeAt } from "./positions";
 import { joined, type Selection } from "./selection";
 import { contains, relation, type Shape } from "./shape";
 

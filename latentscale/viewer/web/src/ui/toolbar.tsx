@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { commands } from "../commands";
-import { cover, covers } from "../covers";
+import { cover, covers } from "../obstacles";
 import { clearOfPanels } from "../engine/insets";
 import * as state from "../state";
 import { Check } from "./check";
