@@ -1,82 +1,82 @@
-/** Pages side by side: what is pointed at, pinned or selected in one is so in the others, by its row id. */
+/** Linked pages: hovering, pinning and selecting in one is repeated in the others, by row id. */
 
 import { effect } from "@preact/signals";
 import { commands } from "./commands";
 import { locate, type Generation } from "./engine/generation";
 import { sizeOf } from "./engine/selection";
 import * as state from "./state";
-import { located, MOST_TAGGED } from "./tagging";
+import { locateRows, MAX_TAGGED } from "./tagging";
 import { rowIdsOf } from "./ui/save";
 
-/** What a page says; a part that it leaves out has not changed. */
-interface Said {
+/** A message between pages; omitted fields are unchanged. */
+interface PageMessage {
   from: string;
-  /** The page that alone is meant. */
+  /** The only recipient, if set. */
   to?: string;
-  /** What a page that has come later asks for: nothing was said to it before. */
+  /** State that a newly opened page requests from the others. */
   asks?: ("pinned" | "selected")[];
   hovered?: number | null;
   pinned?: number | null;
   selected?: number[] | null;
 }
 
-/** Join the pages of a name; those of other windows have others. */
-export function link(name: string, generations: readonly Generation[]): void {
+/** Join the pages that share a channel name; each window uses its own. */
+export function linkPages(name: string, generations: readonly Generation[]): void {
   const channel = new BroadcastChannel(`latentscale ${name}`);
-  const own = Math.random().toString(36);
-  // What is known to all: it is said once, and what was heard is not said again.
-  const known = { hovered: null as number | null, pinned: null as number | null, selected: null as state.Selected | null };
-  const say = (said: Omit<Said, "from">) => channel.postMessage({ from: own, ...said } satisfies Said);
+  const pageId = Math.random().toString(36);
+  // State already shared: sent once, and not echoed when received.
+  const shared = { hovered: null as number | null, pinned: null as number | null, selected: null as state.Selected | null };
+  const send = (said: Omit<PageMessage, "from">) => channel.postMessage({ from: pageId, ...said } satisfies PageMessage);
 
   effect(() => {
     const hovered = state.hovered.value?.document?.rowId ?? null;
-    if (hovered === known.hovered) return;
-    known.hovered = hovered;
-    say({ hovered });
+    if (hovered === shared.hovered) return;
+    shared.hovered = hovered;
+    send({ hovered });
   });
   effect(() => {
     const pinned = state.pinned.value?.document.rowId ?? null;
-    if (pinned === known.pinned) return;
-    known.pinned = pinned;
-    say({ pinned });
+    if (pinned === shared.pinned) return;
+    shared.pinned = pinned;
+    send({ pinned });
   });
   effect(() => {
     const selected = state.selected.value;
-    if (selected === known.selected) return;
-    known.selected = selected;
-    if (!selected) return say({ selected: null });
-    if (sizeOf(selected.documents) > MOST_TAGGED) {
-      state.notice.value = `More than ${MOST_TAGGED.toLocaleString("en")} documents: they are selected on this map alone.`;
+    if (selected === shared.selected) return;
+    shared.selected = selected;
+    if (!selected) return send({ selected: null });
+    if (sizeOf(selected.documents) > MAX_TAGGED) {
+      state.notice.value = `More than ${MAX_TAGGED.toLocaleString("en")} documents: they are selected on this map alone.`;
       return;
     }
     rowIdsOf(selected.documents)
-      .then((rowIds) => state.selected.value === selected && say({ selected: rowIds }))
+      .then((rowIds) => state.selected.value === selected && send({ selected: rowIds }))
       .catch((error: Error) => state.report("The other map", error));
   });
 
-  channel.addEventListener("message", ({ data }: MessageEvent<Said>) => {
-    if (data.from !== own && (data.to ?? own) === own) hear(data).catch((error: Error) => state.report("The other map", error));
+  channel.addEventListener("message", ({ data }: MessageEvent<PageMessage>) => {
+    if (data.from !== pageId && (data.to ?? pageId) === pageId) receive(data).catch((error: Error) => state.report("The other map", error));
   });
 
-  const asks = (["pinned", "selected"] as const).filter((part) => known[part] === null);
-  if (asks.length) say({ asks });
+  const asks = (["pinned", "selected"] as const).filter((part) => shared[part] === null);
+  if (asks.length) send({ asks });
 
-  async function hear({ hovered, pinned, selected }: Said): Promise<void> {
+  async function receive({ hovered, pinned, selected }: PageMessage): Promise<void> {
     if (hovered !== undefined) {
       const row = hovered === null ? null : await locate(generations, hovered);
       commands.point(row);
     }
     if (pinned === null) {
-      known.pinned = null;
+      shared.pinned = null;
       state.pinned.value = null;
     } else if (pinned !== undefined && (await locate(generations, pinned))) {
-      known.pinned = pinned;
+      shared.pinned = pinned;
       commands.pinRow(pinned);
     }
     if (selected !== undefined) {
-      known.selected = selected && { documents: await located(selected), part: false };
-      state.setAside.value = false;
-      state.selected.value = known.selected;
+      shared.selected = selected && { documents: await locateRows(selected), part: false };
+      state.selectionSuspended.value = false;
+      state.selected.value = shared.selected;
     }
   }
 }

@@ -1,39 +1,39 @@
-/** What lies over the map, measured: whatever changes its size or moves is measured again. */
+/** Bounding boxes of the elements that cover the map, measured again when they resize or move. */
 
 import { signal } from "@preact/signals";
-import type { Cover, Side } from "./engine/insets";
+import type { Obstacle, Side } from "./engine/insets";
 
-const observed = new Map<Element, Pick<Cover, "side" | "panel">>();
+const observed = new Map<Element, Pick<Obstacle, "side" | "panel">>();
 let observer: ResizeObserver | undefined;
 
-export const covers = signal<readonly Cover[]>([]);
+export const obstacles = signal<readonly Obstacle[]>([]);
 
-function measure(): void {
-  const found: Cover[] = [];
+function measureAll(): void {
+  const found: Obstacle[] = [];
   for (const [element, what] of observed) {
     const { left, top, right, bottom } = element.getBoundingClientRect();
     if (right > left && bottom > top) found.push({ left, top, right, bottom, ...what });
   }
-  if (JSON.stringify(found) !== JSON.stringify(covers.value)) covers.value = found;
+  if (JSON.stringify(found) !== JSON.stringify(obstacles.value)) obstacles.value = found;
 }
 
-/** Wait until the panels have followed the state as it is now, and are measured. */
-export const settled = (): Promise<void> =>
-  // Not a frame: a page in the background has none.
-  new Promise((done) => setTimeout(done)).then(measure);
+/** Resolve when the panels have been rendered for the current state and measured. */
+export const layoutSettled = (): Promise<void> =>
+  // Not requestAnimationFrame, which does not run in background tabs.
+  new Promise((done) => setTimeout(done)).then(measureAll);
 
 /**
- * A `ref` for an element that labels keep clear of, and the map's body too if it has a side. Each time that its
- * component is drawn, a new one takes its place, and the element is measured again: it may have moved.
+ * A `ref` callback for an element that labels avoid, and that the view is inset from if it has a side. A re-render
+ * installs a new callback, which measures the element again: it may have moved.
  */
-export function cover(side: Side | null, panel = false): (element: Element | null) => void {
+export function obstacleRef(side: Side | null, panel = false): (element: Element | null) => void {
   let own: Element | null = null;
   return (element) => {
     if (!observer) {
-      observer = new ResizeObserver(measure);
-      // Sizes tell nothing of what only moves.
-      addEventListener("resize", measure);
-      addEventListener("transitionend", measure);
+      observer = new ResizeObserver(measureAll);
+      // ResizeObserver does not report moves.
+      addEventListener("resize", measureAll);
+      addEventListener("transitionend", measureAll);
     }
     if (element) {
       observed.set((own = element), { side, panel });
@@ -41,7 +41,7 @@ export function cover(side: Side | null, panel = false): (element: Element | nul
     } else if (own) {
       observed.delete(own);
       observer.unobserve(own);
-      void settled();
+      void layoutSettled();
     }
   };
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { BINS, binOf, countBins, countClusters, countCodes, passingAll, type Base } from "../src/engine/crossfilter";
-import { selectedIn, share, shares, shift, spread, standing } from "../src/engine/distinctive";
+import { BINS, binOf, countBins, countClusters, countCodes, conditionMask, type Base } from "../src/engine/crossfilter";
+import { countSelectedIn, share, shares, shift, evenSample, significant } from "../src/engine/distinctive";
 import type { NumberColumn } from "../src/engine/format";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
 import { rangesOf } from "../src/engine/selection";
@@ -19,9 +19,9 @@ describe("counts under filters", () => {
   const low = { name: "@n", of: () => Uint8Array.from({ length: count }, (_, i) => (i < 400 ? 1 : 0)) };
 
   it("are of what passes all others, and what has left the map counts for nothing", () => {
-    const passed = passingAll(tile, [even, low]);
+    const passed = conditionMask(tile, [even, low]);
     expect(here.filter((i) => passed[i])).toEqual(here.filter((i) => i % 2 === 0 && i < 400));
-    const but = (name?: string) => () => passingAll(tile, [even, low], name);
+    const but = (name?: string) => () => conditionMask(tile, [even, low], name);
     const counted = countCodes(base, but("@n"), () => codes);
     for (const code of [0, 1, 2, 255]) expect(counted[code]).toBe(here.filter((i) => i % 2 === 0 && codes[i] === code).length);
     const bins = countBins(base, but("@n"), () => numbers, column, "linear");
@@ -42,13 +42,13 @@ describe("what sets a selection apart", () => {
   const selected = here.filter((i) => i >= 700);
 
   it("is counted in it and in all", () => {
-    expect(selectedIn(base, selection)).toBe(selected.length);
+    expect(countSelectedIn(base, selection)).toBe(selected.length);
     const found = shares(base, selection, () => codes, (code) => (code === 255 ? null : `kind ${code}`));
     expect(found.map(({ name }) => name).sort()).toEqual(["kind 0", "kind 1", "kind 2"]);
     const one = found.find(({ name }) => name === "kind 1")!;
     expect([one.inside, one.all]).toEqual([selected.filter((i) => codes[i] === 1).length, here.filter((i) => codes[i] === 1).length]);
     expect(one.lift).toBeCloseTo(one.inside / selected.length / (one.all / here.length));
-    expect(standing(found)).toEqual([]);
+    expect(significant(found)).toEqual([]);
   });
 
   it("has as evidence the log-likelihood ratio of a table of two by two", () => {
@@ -59,7 +59,7 @@ describe("what sets a selection apart", () => {
     expect(lift).toBeCloseTo(7.5);
     expect(share("even", 10, 100, 100, 1000).evidence).toBeCloseTo(0, 6);
     expect(share("none", 0, 100, 50, 1000).lift).toBe(0);
-    expect(standing([share("a", 30, 100, 40, 1000), share("b", 60, 100, 70, 1000), share("c", 11, 100, 100, 1000)]).map(({ name }) => name)).toEqual(["b", "a"]);
+    expect(significant([share("a", 30, 100, 40, 1000), share("b", 60, 100, 70, 1000), share("c", 11, 100, 100, 1000)]).map(({ name }) => name)).toEqual(["b", "a"]);
   });
 
   it("tells how often its values are the larger ones, ties by halves", () => {
@@ -77,12 +77,12 @@ describe("what sets a selection apart", () => {
 
   it("is told from texts that are spread over all of it", () => {
     const parts = new Map([[0, [0, 10, 100, 190]], [3, [5, 105]]]);
-    const rows = spread(parts, [{ number: 0 }, { number: 3 }], 20);
+    const rows = evenSample(parts, [{ number: 0 }, { number: 3 }], 20);
     expect(rows.map(({ generation, position }) => `${generation.number}/${position}`)).toEqual([
       ...[0].map((p) => `0/${p}`),
       ...Array.from({ length: 9 }, (_, k) => `0/${100 + 10 * k}`),
       ...Array.from({ length: 10 }, (_, k) => `3/${5 + 10 * k}`),
     ]);
-    expect(spread(parts, [{ number: 0 }, { number: 3 }], 1000)).toHaveLength(200);
+    expect(evenSample(parts, [{ number: 0 }, { number: 3 }], 1000)).toHaveLength(200);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { test as testOf, readFilter, writeFilter } from "../src/engine/filters";
 import type { CategoryColumn, ColourColumn, NumberColumn } from "../src/engine/format";
-import { barOf, barsOf, begin, countTimes, filterOf, next, stretchOf, timeColumns, type TimeColumn } from "../src/engine/time";
+import { barOf, barsOf, firstStretch, countTimes, filterOf, nextStretch, stretchOf, timeColumns, type TimeColumn } from "../src/engine/time";
 
 const day = (text: string): number => Date.parse(text.includes("T") ? `${text}Z` : text) / 86_400_000;
 const knots = (min: number, max: number): number[] => Array.from({ length: 65 }, (_, k) => min + ((max - min) * k) / 64);
@@ -100,9 +100,9 @@ describe("a stretch", () => {
   });
 
   it("moves on or grows, and begins again at the end", () => {
-    expect([next([2, 5], 10, false), next([2, 5], 10, true), next([7, 10], 10, false)]).toEqual([[3, 6], [2, 6], null]);
-    expect([begin(null, 36, false), begin(null, 36, true), begin([7, 10], 10, false), begin([3, 10], 10, true), begin([3, 5], 10, true)]).toEqual([[0, 3], [0, 1], [0, 3], [3, 4], [3, 5]]);
-    expect(begin([9, 10], 10, true)).toEqual([0, 1]);
+    expect([nextStretch([2, 5], 10, false), nextStretch([2, 5], 10, true), nextStretch([7, 10], 10, false)]).toEqual([[3, 6], [2, 6], null]);
+    expect([firstStretch(null, 36, false), firstStretch(null, 36, true), firstStretch([7, 10], 10, false), firstStretch([3, 10], 10, true), firstStretch([3, 5], 10, true)]).toEqual([[0, 3], [0, 1], [0, 3], [3, 4], [3, 5]]);
+    expect(firstStretch([9, 10], 10, true)).toEqual([0, 1]);
   });
 });
 

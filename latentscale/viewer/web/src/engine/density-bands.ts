@@ -1,12 +1,12 @@
-/** Density in space in four bands of as many documents each, of a map that has heights. */
+/** Colouring by the 3-D density of a map with heights: four bands, each a quarter of the documents. */
 
 import { rampColour, type Rgb, type Theme } from "./colour";
 
 export const BANDS = "density_bands";
-/** The column of tiles that it is read from: the rank of each document's density, of 256. */
+/** The tile column it is read from: the rank of each document's density, 0 to 255. */
 export const BANDS_COLUMN = "density_3d";
 
-/** The sparsest first. */
+/** Sparsest first. */
 export const BAND_NAMES = ["Sparsest quarter", "25–50 %", "50–75 %", "Densest quarter"];
 
 export const bandOf = (rank: number): number => Math.min(3, rank >> 6);

@@ -1,4 +1,4 @@
-/** What sets a selection apart: values, clusters and words that it has more often than all documents. */
+/** Distinctive features of a selection: values, clusters and words over-represented against all documents. */
 
 import type { Base } from "./crossfilter";
 import type { ColourColumn, NumberColumn } from "./format";
@@ -6,20 +6,23 @@ import type { LoadedTile } from "./generation";
 import { NO_VALUE, position } from "./scale";
 import { maskOf, type Selection } from "./selection";
 
-/** Something that a document has or has not, counted in the selection and in all. */
+/** A binary feature, counted in the selection and in all documents. */
 export interface Share {
   name: string;
   inside: number;
   all: number;
-  /** How many times its share in the selection is that in all documents. */
+  /** Ratio of its share in the selection to its share in all documents. */
   lift: number;
-  /** Log-likelihood ratio against independence (Dunning 1993): what chance gives rarely is above 10.83, one in a thousand. */
+  /** Log-likelihood ratio (G²) against independence (Dunning 1993); the critical value at p = 0.001 is 10.83. */
   evidence: number;
 }
 
-export const LEAST_EVIDENCE = 10.83;
+export const MIN_EVIDENCE = 10.83;
 
-/** `inside` of `selected` documents have it, and `all` of `documents`, the selected ones among them. */
+/**
+ * Statistics of a feature that `inside` of `selected` documents have, and `all` of `documents`, which include the
+ * selected ones.
+ */
 export function share(name: string, inside: number, selected: number, all: number, documents: number): Share {
   const lift = all && selected ? inside / selected / (all / documents) : 0;
   const cells = [
@@ -32,25 +35,25 @@ export function share(name: string, inside: number, selected: number, all: numbe
   return { name, inside, all, lift, evidence };
 }
 
-/** Those that stand out, by evidence. */
-export const standing = (shares: readonly Share[]): Share[] =>
-  shares.filter(({ lift, evidence }) => lift > 1.2 && evidence >= LEAST_EVIDENCE).sort((a, b) => b.evidence - a.evidence);
+/** The significantly over-represented features, strongest evidence first. */
+export const significant = (shares: readonly Share[]): Share[] =>
+  shares.filter(({ lift, evidence }) => lift > 1.2 && evidence >= MIN_EVIDENCE).sort((a, b) => b.evidence - a.evidence);
 
-/** For each point of the counted documents that is on the map: its tile, index, and whether it is selected. */
-function each(base: Base, selection: Selection, take: (tile: LoadedTile, i: number, selected: boolean) => void): void {
+/** Visit each counted point that is not removed, with its tile, index and whether it is selected. */
+function forEachCounted(base: Base, selection: Selection, take: (tile: LoadedTile, i: number, selected: boolean) => void): void {
   for (const tile of base.tiles) {
     const mask = maskOf(selection.get(tile.generation.number), tile.info.first, tile.count);
     for (let i = 0; i < tile.count; i++) if (tile.cluster[i] >= -1) take(tile, i, mask[i] === 1);
   }
 }
 
-export function selectedIn(base: Base, selection: Selection): number {
+export function countSelectedIn(base: Base, selection: Selection): number {
   let selected = 0;
-  each(base, selection, (_, __, on) => (selected += on ? 1 : 0));
+  forEachCounted(base, selection, (_, __, on) => (selected += on ? 1 : 0));
   return selected;
 }
 
-/** Shares of what a code stands for. */
+/** Statistics of each code of a tile column; codes without a name are skipped. */
 export function shares(
   base: Base,
   selection: Selection,
@@ -61,7 +64,7 @@ export function shares(
   let selected = 0;
   let at: LoadedTile | null = null;
   let codes: ArrayLike<number> = [];
-  each(base, selection, (tile, i, on) => {
+  forEachCounted(base, selection, (tile, i, on) => {
     if (tile !== at) codes = codeOf((at = tile));
     let own = counts.get(codes[i]);
     if (!own) counts.set(codes[i], (own = [0, 0]));
@@ -75,22 +78,25 @@ export function shares(
   });
 }
 
-/** How values of a column lie in the selection against all others. */
+/** How a numeric column differs between the selection and the other documents. */
 export interface Shift {
   column: NumberColumn;
-  /** How often a document of the selection has the larger value of two, one of it and one of the others; ties by halves. */
+  /**
+   * Probability that a document of the selection has the larger value of a random pair with another document; ties
+   * count half.
+   */
   larger: number;
   medianInside: number;
   medianOutside: number;
   values: number;
 }
 
-/** Null where either has no value. */
+/** Null if either side has no values. */
 export function shift(base: Base, selection: Selection, column: NumberColumn, values: (tile: LoadedTile) => Float32Array): Shift | null {
   const [inside, outside]: [number[], number[]] = [[], []];
   let at: LoadedTile | null = null;
   let own: ArrayLike<number> = [];
-  each(base, selection, (tile, i, on) => {
+  forEachCounted(base, selection, (tile, i, on) => {
     if (tile !== at) own = values((at = tile));
     if (!Number.isNaN(position(own[i], column, "linear"))) (on ? inside : outside).push(own[i]);
   });
@@ -106,12 +112,12 @@ export function shift(base: Base, selection: Selection, column: NumberColumn, va
   return { column, larger: larger / (a.length * b.length), medianInside: a[a.length >> 1], medianOutside: b[b.length >> 1], values: a.length };
 }
 
-/** The name of a category, or null for what is not one value. */
+/** The name of a category; null for the bucket of all other values. */
 export const categoryName = (column: ColourColumn, code: number): string | null =>
   column.kind === "categories" ? (code === NO_VALUE ? "no value" : (column.categories[code]?.[0] ?? null)) : null;
 
-/** Documents spread evenly over a selection. */
-export function spread<G extends { number: number }>(selection: Selection, generations: readonly G[], most: number): { generation: G; position: number }[] {
+/** At most `most` documents at even steps through a selection. */
+export function evenSample<G extends { number: number }>(selection: Selection, generations: readonly G[], most: number): { generation: G; position: number }[] {
   const parts = generations.flatMap((generation) => {
     const ranges = selection.get(generation.number) ?? [];
     return Array.from({ length: ranges.length / 2 }, (_, i) => ({ generation, start: ranges[2 * i], end: ranges[2 * i + 1] }));

@@ -1,8 +1,8 @@
-/** Documents that are drawn: those in a shape, for maps too large to be asked as a whole, and where some of them lie. */
+/** Queries over drawn points only: the documents in a shape, for maps too large to scan, and their coordinates. */
 
 import type { LoadedTile } from "./generation";
-import { placeAt } from "./positions";
-import { joined, type Selection } from "./selection";
+import { positionAt } from "./positions";
+import { mergeRanges, type Selection } from "./selection";
 import { contains, relation, type Shape } from "./shape";
 
 export function scanDrawn(tiles: readonly LoadedTile[], shape: Shape | null, shows: (tile: LoadedTile, i: number) => boolean): Selection {
@@ -13,18 +13,18 @@ export function scanDrawn(tiles: readonly LoadedTile[], shape: Shape | null, sho
     made.set(tile.generation.number, pairs);
     for (let i = 0; i < tile.count; i++) {
       if (!shows(tile, i)) continue;
-      if (shape && !contains(shape, ...placeAt(tile, i))) continue;
+      if (shape && !contains(shape, ...positionAt(tile, i))) continue;
       pairs.push([tile.info.first + i, tile.info.first + i + 1]);
     }
   }
-  return new Map([...made].filter(([, pairs]) => pairs.length).map(([number, pairs]) => [number, joined(pairs)]));
+  return new Map([...made].filter(([, pairs]) => pairs.length).map(([number, pairs]) => [number, mergeRanges(pairs)]));
 }
 
-/** x0, y0, x1, y1, … of the points that are wanted. */
-export function pointsOf(tiles: readonly LoadedTile[], wanted: (tile: LoadedTile, i: number) => boolean): number[] {
+/** Coordinates of the wanted points: x0, y0, x1, y1, … */
+export function coordinatesOf(tiles: readonly LoadedTile[], wanted: (tile: LoadedTile, i: number) => boolean): number[] {
   const found: number[] = [];
   for (const tile of tiles) {
-    for (let i = 0; i < tile.count; i++) if (wanted(tile, i)) found.push(...placeAt(tile, i));
+    for (let i = 0; i < tile.count; i++) if (wanted(tile, i)) found.push(...positionAt(tile, i));
   }
   return found;
 }

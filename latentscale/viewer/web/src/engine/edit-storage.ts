@@ -1,19 +1,19 @@
-/** Where the browser keeps edits of clusters: by the map that these are of. */
+/** Local-storage keys of cluster edits, by map id. */
 
 import type { Manifest } from "./format";
 
-export const EDITS = "latentscale edits ";
+export const STORAGE_PREFIX = "latentscale edits ";
 
-/** The id of the map whose clusters the page shows, by the folder of their files. */
-export function mapOf({ labels, generations }: Manifest): string {
+/** Id of the map whose clusters the page shows, taken from the folder of its label files. */
+export function mapIdOf({ labels, generations }: Manifest): string {
   const folder = labels ?? generations[generations.length - 1].url;
   return /(?:^|\/)maps\/([^/]+)\//.exec(folder)?.[1] ?? folder;
 }
 
-/** Whether anything is kept; in some windows to ask throws. */
+/** Whether the browser stores edits of this map; in some privacy modes access throws. */
 export function hasEdits(manifest: Manifest): boolean {
   try {
-    return localStorage.getItem(EDITS + mapOf(manifest)) !== null;
+    return localStorage.getItem(STORAGE_PREFIX + mapIdOf(manifest)) !== null;
   } catch {
     return false;
   }

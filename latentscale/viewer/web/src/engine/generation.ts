@@ -1,10 +1,10 @@
-/** One generation of the map: its tiles, colour columns and documents, fetched when they are needed. */
+/** One generation of the map: its tiles, colour columns and documents, fetched on demand. */
 
 import type { SchemaElement } from "hyparquet";
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
-import { finer, finerLevels, STEPS, stepOf } from "./positions";
+import { refinedPositions, fineLevels, STEPS, stepOf } from "./positions";
 import { has, sizeOf, type Ranges } from "./selection";
 import { Cache, decoded, type Store } from "./store";
 
@@ -12,13 +12,13 @@ export interface LoadedTile extends TilePoints {
   generation: Generation;
   info: TileInfo;
   bounds: Box;
-  /** Which part of its points is drawn; by the view, so it changes. */
+  /** Share of its points that is drawn; depends on the view. */
   share: number;
-  /** How many of its points are not on the map any more: their cluster is `REMOVED`. */
+  /** Number of removed points, whose cluster is `REMOVED`. */
   gone: number;
 }
 
-/** In place of the cluster of a point that is not on the map any more; noise is -1. */
+/** Cluster of a removed point; noise is -1. */
 export const REMOVED = -2;
 
 interface Removed {
@@ -47,7 +47,7 @@ export class Generation {
     this.tree = new TileTree(entry);
   }
 
-  /** Documents that are on the map. */
+  /** Number of documents without removed ones. */
   get documents(): number {
     return this.entry.documents - (this.entry.removed?.count ?? 0);
   }
@@ -60,7 +60,7 @@ export class Generation {
     return this.entry.url + file;
   }
 
-  /** Asked for once at a time; a failure may be asked for again. */
+  /** Share one pending or completed request per name; failures may be retried. */
   private once<T>(name: string, make: () => Promise<T>): Promise<T> {
     let promise = this.promises.get(name) as Promise<T> | undefined;
     if (!promise) {
@@ -75,7 +75,7 @@ export class Generation {
     return this.once(file, () => this.store.json<T>(this.name(file)));
   }
 
-  /** What was made of a file, kept: the last few. */
+  /** Cache a value derived from a file; least recently used values are dropped. */
   async kept<T>(name: string, make: () => Promise<T>): Promise<T> {
     const found = this.made.get(name) as T | undefined;
     if (found !== undefined) return found;
@@ -102,13 +102,13 @@ export class Generation {
     });
   }
 
-  /** All pages of tiles: a map of a million documents has two. */
+  /** Read all tile pages; a map of a million documents has two. */
   async allPages(): Promise<void> {
     if (this.entry.inline) return this.page("0-0-0");
     await Promise.all((await this.index()).pages.map(([name]) => this.page(name)));
   }
 
-  /** What is not on the map any more: known before any point is drawn. */
+  /** Removed positions, needed before any point is drawn. */
   removed(): Promise<Removed> {
     const { removed } = this.entry;
     if (!removed?.count) return Promise.resolve({ positions: new Float64Array(0), counts: null });
@@ -118,7 +118,7 @@ export class Generation {
     });
   }
 
-  /** Whether a document is not on the map any more, or a later generation has another one in its place. */
+  /** Whether a document was removed, or replaced in a later generation. */
   async isGone(position: number): Promise<boolean> {
     const { positions } = await this.removed();
     return positions[lowerBound(positions, position)] === position;
@@ -134,17 +134,19 @@ export class Generation {
     return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, gone: end - start };
   }
 
-  /** Whether the points of a tile are drawn more than half a pixel from their places, though these are known. */
+  /**
+   * Whether the tile's own precision would misplace points by more than half a pixel, and a finer one is available.
+   */
   isCoarse(tile: LoadedTile, scale: number): boolean {
-    return tile.steps === STEPS && stepOf(tile) * scale > 1 && finerLevels(this.entry, tile.info.z) > 0;
+    return tile.steps === STEPS && stepOf(tile) * scale > 1 && fineLevels(this.entry, tile.info.z) > 0;
   }
 
-  /** Read the places of a tile's points as closely as they are known, and keep them in it. */
+  /** Replace a tile's positions by the finest available. */
   async refine(tile: LoadedTile): Promise<void> {
     const codes = await this.column(tile.info, "fine");
     if (tile.steps !== STEPS) return;
-    const levels = finerLevels(this.entry, tile.info.z);
-    tile.xy = finer(tile.xy, codes, levels);
+    const levels = fineLevels(this.entry, tile.info.z);
+    tile.xy = refinedPositions(tile.xy, codes, levels);
     tile.steps = STEPS * 2 ** levels;
   }
 
@@ -166,10 +168,10 @@ export class Generation {
     return decoded(name, () => decodeColumn(bytes, info.count));
   }
 
-  /** Start on what a hover will need, while the pointer still rests. */
+  /** Prefetch what showing a document needs, while the pointer rests on it. */
   prefetch(position: number): void {
     const pack = this.tree.packOf(position);
-    // The page of a generation of one tile is not needed before the user points at a document.
+    // The page of a one-tile generation may not have been read yet.
     (pack ? this.footer(pack) : this.tileOf(position).then((tile) => this.page(this.tree.pageOf(tile.z, tile.x, tile.y)))).catch(
       () => undefined,
     );
@@ -195,13 +197,13 @@ export class Generation {
     return { rowId: Number(values[0]), values: footer.columns.slice(1).map((column, i) => [column, values[i + 1]]) };
   }
 
-  /** The columns of its documents, with the types that they have in its files. */
+  /** The Parquet schema of its documents' columns. */
   async columnTypes(): Promise<SchemaElement[]> {
     await this.page("0-0-0");
     return (await this.footer(this.tree.packs[0])).metadata.schema.slice(1);
   }
 
-  /** Where a document lies in this generation, or null if it is not there, or no longer. */
+  /** Position of a row id in this generation; null if it is absent or removed. */
   async positionOf(rowId: number): Promise<number | null> {
     const { ids } = await this.index();
     if (ids.last !== undefined && rowId > ids.last) return null;
@@ -214,7 +216,7 @@ export class Generation {
     return positions[at];
   }
 
-  /** The row ids of positions, ascending, by reading `ids/` until all are found. */
+  /** Row ids of positions, ascending; reads files of `ids/` until all are found. */
   async rowIds(ranges: Ranges): Promise<number[]> {
     const { ids } = await this.index();
     const found: number[] = [];
@@ -228,7 +230,7 @@ export class Generation {
     return found;
   }
 
-  /** Positions of row ids that are here, both ascending; removed documents are among them. */
+  /** Positions of the row ids in this generation, both ascending; includes removed documents. */
   async positionsOf(rowIds: readonly number[]): Promise<Float64Array> {
     const { ids } = await this.index();
     const found: number[] = [];
@@ -255,7 +257,7 @@ export class Generation {
     });
   }
 
-  /** The tile that holds a position, from the page whose range of positions it falls into. */
+  /** The tile that contains a position; reads the page for its position range if necessary. */
   async tileOf(position: number): Promise<TileInfo> {
     const inside = (tile: TileInfo) => position >= tile.first && position < tile.first + tile.count;
     for (const tile of this.tree.tiles.values()) if (inside(tile)) return tile;
@@ -286,7 +288,9 @@ export class Generation {
   }
 }
 
-/** Where a document is on the map: in the last generation that holds it, since a later one replaces it. */
+/**
+ * Locate a row id in the last generation that contains it, since later ones replace earlier ones; null if none does.
+ */
 export async function locate(
   generations: readonly Generation[],
   rowId: number,

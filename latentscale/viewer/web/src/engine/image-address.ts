@@ -1,6 +1,6 @@
-/** Which values of a column are addresses of images that the page may show: corpus text is hostile. */
+/** Validation of image URLs from untrusted corpus text. */
 
-/** What is shown, or why nothing is. */
+/** The URL to load, or why none is. */
 export type ImageAddress = { href: string } | { said: string };
 
 /**

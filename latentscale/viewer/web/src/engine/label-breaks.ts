@@ -1,15 +1,20 @@
-/** Which words of a label a line must not end within: "UTF-8" cut after its hyphen reads as two things. */
+/** Hyphenated words of a label that must not be broken across lines, such as "UTF-8". */
 
-const HYPHENED = /([\p{L}\p{M}\p{N}]+(?:-[\p{L}\p{M}\p{N}]+)+)/u;
-/** Parts that do not stand alone, and the longest word that is kept whole: a label is about 25 characters wide. */
-const SHORT = 3;
-const LONGEST = 12;
+const HYPHENATED = /([\p{L}\p{M}\p{N}]+(?:-[\p{L}\p{M}\p{N}]+)+)/u;
+/**
+ * Longest fragment that must not be split off, and longest word kept on one line: a label is about 25 characters wide.
+ */
+const SHORT_PART = 3;
+const MAX_KEPT_LENGTH = 12;
 
-/** The pieces of a label in turn; every second one is a word to keep whole. No character is added or changed. */
-export function pieces(label: string): string[] {
+/**
+ * Split a label into alternating pieces: those at odd indices are words to keep on one line. Joined, they equal the
+ * label.
+ */
+export function labelPieces(label: string): string[] {
   const found = [""];
-  label.split(HYPHENED).forEach((piece, i) => {
-    const whole = i % 2 === 1 && piece.length <= LONGEST && piece.split("-").some((part) => part.length <= SHORT);
+  label.split(HYPHENATED).forEach((piece, i) => {
+    const whole = i % 2 === 1 && piece.length <= MAX_KEPT_LENGTH && piece.split("-").some((part) => part.length <= SHORT_PART);
     if (whole) found.push(piece, "");
     else found[found.length - 1] += piece;
   });

@@ -16,7 +16,7 @@ export interface Rect {
 }
 
 /** Air between a label and what must not cut it. */
-const AIR = 6;
+const MARGIN = 6;
 
 /**
  * The centre of each label, or null where it is not shown: its position is off the window or under a panel, or the label
@@ -29,48 +29,48 @@ export function placeLabels(
 ): ([x: number, y: number] | null)[] {
   const placed: { rect: Rect; moved: boolean }[] = [];
   return labels.map((label) => {
-    const at = clearOf(label, window, obstacles);
+    const at = clearPosition(label, window, obstacles);
     if (!at) return null;
     const moved = at[0] !== label.x || at[1] !== label.y;
-    const rect = around(at[0], at[1], label);
+    const rect = rectAt(at[0], at[1], label);
     if (placed.some((other) => (moved || other.moved) && overlap(rect, other.rect, 0))) return null;
     placed.push({ rect, moved });
     return at;
   });
 }
 
-function clearOf(label: LabelBox, window: { width: number; height: number }, obstacles: readonly Rect[]): [number, number] | null {
+function clearPosition(label: LabelBox, window: { width: number; height: number }, obstacles: readonly Rect[]): [number, number] | null {
   let { x, y } = label;
   const { width, height } = label;
   if (x < 0 || y < 0 || x > window.width || y > window.height) return null;
-  const inside = (): void => {
-    x = Math.min(Math.max(x, width / 2 + AIR), Math.max(window.width - width / 2 - AIR, width / 2 + AIR));
-    y = Math.min(Math.max(y, height / 2 + AIR), Math.max(window.height - height / 2 - AIR, height / 2 + AIR));
+  const clampToWindow = (): void => {
+    x = Math.min(Math.max(x, width / 2 + MARGIN), Math.max(window.width - width / 2 - MARGIN, width / 2 + MARGIN));
+    y = Math.min(Math.max(y, height / 2 + MARGIN), Math.max(window.height - height / 2 - MARGIN, height / 2 + MARGIN));
   };
-  inside();
+  clampToWindow();
   for (const wall of obstacles) {
     if (label.x > wall.left && label.x < wall.right && label.y > wall.top && label.y < wall.bottom) return null;
-    const box = around(x, y, label);
-    if (!overlap(box, wall, AIR)) continue;
+    const box = rectAt(x, y, label);
+    if (!overlap(box, wall, MARGIN)) continue;
     const ways: [dx: number, dy: number][] = [
-      [wall.right + AIR - box.left, 0],
-      [wall.left - AIR - box.right, 0],
-      [0, wall.bottom + AIR - box.top],
-      [0, wall.top - AIR - box.bottom],
+      [wall.right + MARGIN - box.left, 0],
+      [wall.left - MARGIN - box.right, 0],
+      [0, wall.bottom + MARGIN - box.top],
+      [0, wall.top - MARGIN - box.bottom],
     ];
     const [dx, dy] = ways.reduce((best, way) => (Math.hypot(...way) < Math.hypot(...best) ? way : best));
     x += dx;
     y += dy;
   }
   const [left, top] = [x, y];
-  inside();
-  const box = around(x, y, label);
+  clampToWindow();
+  const box = rectAt(x, y, label);
   // Pushed out of the window, or from one panel under another.
-  if (x !== left || y !== top || obstacles.some((wall) => overlap(box, wall, AIR - 1))) return null;
+  if (x !== left || y !== top || obstacles.some((wall) => overlap(box, wall, MARGIN - 1))) return null;
   return [x, y];
 }
 
-const around = (x: number, y: number, { width, height }: LabelBox): Rect => ({
+const rectAt = (x: number, y: number, { width, height }: LabelBox): Rect => ({
   left: x - width / 2,
   top: y - height / 2,
   right: x + width / 2,

@@ -3,17 +3,17 @@
 import type { ClusterDetail, LabelsFile } from "./format";
 
 /** px: a label wraps at this width, in `style.css` as here, at a size of 13. */
-const LINE = 168;
+const LINE_WIDTH = 168;
 const NEVER = 99;
 /** Signs as wide as the font is high. */
-const WIDE =
+const FULL_WIDTH =
   /[\u1100-\u115f\u231a\u231b\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6b\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
 
 /** Width and height in px, a little on the safe side. */
-function box(text: string, px: number): [width: number, height: number] {
+function labelBox(text: string, px: number): [width: number, height: number] {
   let width = 0;
-  for (const sign of text) width += px * (WIDE.test(sign) ? 1 : 0.57);
-  const line = (LINE * px) / 13;
+  for (const sign of text) width += px * (FULL_WIDTH.test(sign) ? 1 : 0.57);
+  const line = (LINE_WIDTH * px) / 13;
   const lines = Math.max(1, Math.ceil(width / line));
   return [Math.min(width, line) + 14, lines * px * 1.22 + 6];
 }
@@ -45,7 +45,7 @@ export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details:
   for (const i of order) {
     const { layer, label, px, zoom } = clusters[i];
     const [x, y] = [clusters[i].x!, clusters[i].y!];
-    const [width, height] = box(label, px);
+    const [width, height] = labelBox(label, px);
     let until = Infinity;
     if (layer > 0) {
       const extent = extentOf(details?.[i]?.hull ?? []);
@@ -56,8 +56,8 @@ export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details:
     for (const other of before) {
       // One that ends before this one begins is not in its way.
       if (other.since >= until) continue;
-      const clear = Math.min((other.width + width) / 2 / Math.abs(other.x - x), (other.height + height) / 2 / Math.abs(other.y - y), other.until);
-      if (clear > since) since = clear;
+      const clearScale = Math.min((other.width + width) / 2 / Math.abs(other.x - x), (other.height + height) / 2 / Math.abs(other.y - y), other.until);
+      if (clearScale > since) since = clearScale;
     }
     const start = since > 0 ? Math.max(lowest, Math.log2(since)) : lowest;
     // Two labels at one place: the second has room nowhere.

@@ -110,9 +110,9 @@ export interface LodOptions {
 }
 
 /** A level is drawn in part if the budget allows for this share of it: fetching more to draw less is a waste. */
-const LEAST_SHARE = 1 / 3;
+const MIN_SHARE = 1 / 3;
 /** What a point costs that is in a tile and not in the view, if one in the view costs 1. */
-const OFF_SCREEN = 0.1;
+const OFF_SCREEN_COST = 0.1;
 /** Shares move in steps, of an eighth of an octave: otherwise points would come and go with every pixel of a pan. */
 const SHARE_STEPS = 8;
 
@@ -151,7 +151,7 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
       }
       here.push(tile);
       const part = inView(box, view);
-      points += tile.count * Math.max(OFF_SCREEN, part);
+      points += tile.count * Math.max(OFF_SCREEN_COST, part);
       seen += tile.count * part;
       deeper += tile.below * part;
     }
@@ -162,7 +162,7 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
     const share = Math.min(even, affordable);
     if (share < 1) choice.sampled = true;
     if (affordable < 1 && affordable <= even) choice.overBudget = true;
-    if (share <= 0 || (affordable < LEAST_SHARE && affordable <= even)) break;
+    if (share <= 0 || (affordable < MIN_SHARE && affordable <= even)) break;
     cost += share * points;
     drawn += share * seen;
     above += seen;
@@ -171,7 +171,7 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
     for (const tile of here) {
       choice.tiles.push(tile);
       choice.shares.push(share);
-      choice.points += shownOf(tile.count, share);
+      choice.points += shownCount(tile.count, share);
       if (share < 1) continue;
       for (let i = 0; i < 4; i++)
         if (tile.children & (1 << i)) level.push([tile.z + 1, 2 * tile.x + (i & 1), 2 * tile.y + (i >> 1)]);
@@ -208,7 +208,7 @@ const quantized = (share: number): number =>
 /** Whether a point of a tile is among the share that is drawn; as in the shader. */
 export const isShown = (index: number, share: number): boolean => ((index * 40503) & 65535) < share * 65536;
 
-export const shownOf = (count: number, share: number): number => (share >= 1 ? count : Math.floor(count * share));
+export const shownCount = (count: number, share: number): number => (share >= 1 ? count : Math.floor(count * share));
 
 /** Which part of a tile's square is in the view. */
 function inView(tile: Box, view: Box): number {

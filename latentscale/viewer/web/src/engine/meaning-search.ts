@@ -10,7 +10,7 @@ import { decoded } from "./store";
 import { tokenIds } from "./wordpiece";
 
 /** Documents that are listed. */
-const MOST = 100;
+const MAX_HITS = 100;
 
 /** The documents nearest to a text, with their cosine similarity, and how many could be found so. */
 export async function searchMeaning(generations: readonly Generation[], text: string): Promise<{ hits: Hit[]; searchable: number }> {
@@ -23,11 +23,11 @@ export async function searchMeaning(generations: readonly Generation[], text: st
   if (!source) throw new ViewerError("This map was not published to be searched by meaning.");
   const vector = await queryVector(source.generation, source.entry, text);
   if (!vector) throw new ViewerError("None of these words is known to the model: use other words.");
-  const found = (await Promise.all(parts.map(({ generation, entry }) => inGeneration(generation, entry, vector)))).flat();
+  const found = (await Promise.all(parts.map(({ generation, entry }) => searchGeneration(generation, entry, vector)))).flat();
   found.sort((a, b) => b.score - a.score || a.generation.number - b.generation.number || a.position - b.position);
   const hits: Hit[] = [];
   for (const hit of found) {
-    if (hits.length >= MOST) break;
+    if (hits.length >= MAX_HITS) break;
     if (!(await hit.generation.isGone(hit.position))) hits.push(hit);
   }
   return { hits, searchable: parts.reduce((sum, { generation }) => sum + generation.documents, 0) };
@@ -43,12 +43,12 @@ export async function queryVector(generation: Generation, { dim, tokens }: Meani
   const ids = tokenIds(text, vocabulary, tokens!);
   const sum = new Float64Array(dim);
   const rows = await Promise.all(ids.map(async (id) => (await tableOf(generation, `tokens/${Math.floor(id / tokens!.rows)}`))[id % tokens!.rows]));
-  for (const [step, code] of rows as [number, Uint8Array][]) signed(code).forEach((value, j) => (sum[j] += value * step));
+  for (const [step, code] of rows as [number, Uint8Array][]) asInt8(code).forEach((value, j) => (sum[j] += value * step));
   const length = Math.hypot(...sum);
   return length > 0 ? sum.map((value) => value / length) : null;
 }
 
-async function inGeneration(generation: Generation, entry: MeaningEntry, query: Float64Array): Promise<Hit[]> {
+async function searchGeneration(generation: Generation, entry: MeaningEntry, query: Float64Array): Promise<Hit[]> {
   const centroids = entry.lists > 1 ? await tableOf(generation, "centroids") : null;
   const near = Array.from({ length: entry.lists }, (_, list) => ({ list, score: centroids ? entry.centroid_step * dot(centroids[list][0] as Uint8Array, query) : 0 }));
   near.sort((a, b) => b.score - a.score || a.list - b.list);
@@ -59,13 +59,13 @@ async function inGeneration(generation: Generation, entry: MeaningEntry, query: 
         hits.push({ generation, position: place, score: score + entry.step * dot(code, query), words: 0 });
     }),
   );
-  return hits.sort((a, b) => b.score - a.score).slice(0, 4 * MOST);
+  return hits.sort((a, b) => b.score - a.score).slice(0, 4 * MAX_HITS);
 }
 
-const signed = (code: Uint8Array): Int8Array => new Int8Array(code.buffer, code.byteOffset, code.byteLength);
+const asInt8 = (code: Uint8Array): Int8Array => new Int8Array(code.buffer, code.byteOffset, code.byteLength);
 
 function dot(code: Uint8Array, query: Float64Array): number {
-  const values = signed(code);
+  const values = asInt8(code);
   let sum = 0;
   for (let j = 0; j < values.length; j++) sum += values[j] * query[j];
   return sum;

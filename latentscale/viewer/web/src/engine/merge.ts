@@ -5,9 +5,9 @@ import { NO_VALUE } from "./scale";
 
 export const OTHER = 64;
 export const ADDED = "added";
-const MOST = 64;
+const MAX_CATEGORIES = 64;
 
-export interface Part {
+export interface GenerationPart {
   entry: GenerationEntry;
   index: IndexFile;
   removed: RemovedCounts | null;
@@ -31,7 +31,7 @@ export interface MergedIndex {
   sources: Map<string, (Source | null)[]>;
 }
 
-export function mergeIndexes(parts: readonly Part[]): MergedIndex {
+export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
   const last = parts[parts.length - 1].index;
   const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
   const merged: MergedIndex = {
@@ -46,10 +46,10 @@ export function mergeIndexes(parts: readonly Part[]): MergedIndex {
     const found = parts.map(({ index }) => index.colours.find((column) => column.name === name) ?? null);
     const first = found.find((column) => column !== null)!;
     // A generation that has the column and cannot tell it by colours, or tells it otherwise: no colour would be right.
-    const apart = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
-    if (apart) continue;
+    const isInconsistent = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
+    if (isInconsistent) continue;
     const id = freeId(first.id, merged.sources);
-    const known = found.map((column, g) => (column ? without(column, parts[g].removed) : null));
+    const known = found.map((column, g) => (column ? withoutRemoved(column, parts[g].removed) : null));
     const missing = known.reduce((sum, column, g) => sum + (column ? column.nulls : documentsOf(parts[g].entry)), 0);
     const codes: (Uint8Array | null)[] = parts.map(() => null);
     merged.colours.push(
@@ -66,7 +66,7 @@ export function mergeIndexes(parts: readonly Part[]): MergedIndex {
 export const documentsOf = (entry: GenerationEntry): number => entry.documents - (entry.removed?.count ?? 0);
 
 /** What there is to draw: a generation whose documents have all left costs requests and shows nothing. */
-export function alive(manifest: Manifest): Manifest {
+export function withoutEmptyGenerations(manifest: Manifest): Manifest {
   const last = manifest.generations[manifest.generations.length - 1];
   return {
     ...manifest,
@@ -83,7 +83,7 @@ function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {
   return `c${k}`;
 }
 
-function without(column: ColourColumn, removed: RemovedCounts | null): ColourColumn {
+function withoutRemoved(column: ColourColumn, removed: RemovedCounts | null): ColourColumn {
   const gone = removed?.columns[column.id] ?? {};
   const nulls = column.nulls - (gone[NO_VALUE] ?? 0);
   if (column.kind !== "categories") return { ...column, nulls };
@@ -106,11 +106,11 @@ function mergeCategories(
   codes: (Uint8Array | null)[],
 ): CategoryColumn {
   const present = columns.filter((column) => column !== null);
-  const crowded = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
+  const truncatedColumns = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
   const counts = new Map<string, number>();
   for (const column of present) for (const [name, count] of column.categories) counts.set(name, (counts.get(name) ?? 0) + count);
-  const common = [...counts.keys()].filter((name) => crowded.every((names) => names.has(name)));
-  const shown = common.slice(0, MOST);
+  const common = [...counts.keys()].filter((name) => truncatedColumns.every((names) => names.has(name)));
+  const shown = common.slice(0, MAX_CATEGORIES);
   const place = new Map(shown.map((name, code) => [name, code]));
   const hidden = [...counts].filter(([name]) => !place.has(name));
   columns.forEach((column, g) => {
@@ -134,7 +134,7 @@ function mergeCategories(
   };
 }
 
-function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nulls: number, parts: readonly Part[]): NumberColumn {
+function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nulls: number, parts: readonly GenerationPart[]): NumberColumn {
   const present: { column: NumberColumn; weight: number }[] = [];
   columns.forEach((column, g) => {
     const weight = column ? documentsOf(parts[g].entry) - column.nulls : 0;

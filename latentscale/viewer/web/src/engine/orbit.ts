@@ -33,16 +33,16 @@ export interface Frame {
   lift: number;
 }
 
-export const MOST_TILT = 88;
+export const MAX_TILT = 88;
 /** Distance of the eye at which a unit is as many pixels as the window's smaller side has: a field of view of 34°. */
 const FOCUS = 1.65;
 /** What is nearer to the eye than this part of its distance is not drawn. */
 export const NEAR = 0.06;
 
 const RADIANS = Math.PI / 180;
-const least = (size: { width: number; height: number }): number => Math.min(size.width, size.height);
+const smallerSide = (size: { width: number; height: number }): number => Math.min(size.width, size.height);
 
-export const scaleOf = (orbit: Orbit, size: { width: number; height: number }): number => (FOCUS * least(size)) / orbit.distance;
+export const scaleOf = (orbit: Orbit, size: { width: number; height: number }): number => (FOCUS * smallerSide(size)) / orbit.distance;
 
 /** The frame of an orbit, at `share` of the way from the flat map as `flat` shows it. */
 export function frameOf(
@@ -53,7 +53,7 @@ export function frameOf(
   share = 1,
 ): Frame {
   const { width, height } = size;
-  const turn = shortest(orbit.turn) * share * RADIANS;
+  const turn = normalizedTurn(orbit.turn) * share * RADIANS;
   const tilt = orbit.tilt * share * RADIANS;
   const [sinTurn, cosTurn, sinTilt, cosTilt] = [Math.sin(turn), Math.cos(turn), Math.sin(tilt), Math.cos(tilt)];
   const between = (from: number, to: number): number => from + (to - from) * share;
@@ -67,13 +67,13 @@ export function frameOf(
     up: [-sinTurn * cosTilt, cosTurn * cosTilt, sinTilt],
     toward: [sinTurn * sinTilt, -cosTurn * sinTilt, cosTilt],
     scale,
-    perspective: (share * scale) / (FOCUS * least(size)),
+    perspective: (share * scale) / (FOCUS * smallerSide(size)),
     lift: lift * share,
   };
 }
 
 /** The same turn between -180 and 180. */
-export const shortest = (turn: number): number => ((((turn + 180) % 360) + 360) % 360) - 180;
+export const normalizedTurn = (turn: number): number => ((((turn + 180) % 360) + 360) % 360) - 180;
 
 const dot = (a: Vector, b: Vector): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
@@ -88,7 +88,7 @@ export function project(frame: Frame, x: number, y: number, z: number): [left: n
 }
 
 /** The orbit that shows a box of the map at a height, but for its corners, clear of what covers so many pixels of the window's sides. */
-export function around(
+export function orbitAround(
   box: Box,
   z: number,
   size: { width: number; height: number },
@@ -98,8 +98,8 @@ export function around(
   const free = Math.max(80, Math.min(size.width - covered.left - covered.right, 1.35 * (size.height - covered.top - covered.bottom)));
   // Turned, a box is as wide as its diagonal at most, where maps are mostly empty.
   const across = 0.76 * Math.hypot(box.x1 - box.x0, box.y1 - box.y0) || 1e-6;
-  const distance = (FOCUS * least(size) * across) / free;
-  const scale = (FOCUS * least(size)) / distance;
+  const distance = (FOCUS * smallerSide(size) * across) / free;
+  const scale = (FOCUS * smallerSide(size)) / distance;
   const orbit = { target: [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, z] as Vector, turn, tilt, distance };
   return moved(orbit, (covered.left - covered.right) / 2 / scale, (covered.top - covered.bottom) / 2 / scale);
 }
@@ -114,18 +114,18 @@ export interface Bounds {
 }
 
 /** The map is at least as many pixels wide, and what is looked at lies no farther from it than this part of the window. */
-const LEAST_WIDE = 60;
-const BEYOND = 0.4;
+const MIN_MAP_WIDTH = 60;
+const MAX_OFFSET = 0.4;
 
 /** The nearest orbit from which some of the map is seen, neither too far away nor so close that its steps would show. */
-export function bounded(orbit: Orbit, { box, side, low, high, widest }: Bounds, size: { width: number; height: number }): Orbit {
-  const scale = Math.min(widest / side, Math.max(LEAST_WIDE / side, scaleOf(orbit, size)));
-  const air = (BEYOND * least(size)) / scale;
+export function clampOrbit(orbit: Orbit, { box, side, low, high, widest }: Bounds, size: { width: number; height: number }): Orbit {
+  const scale = Math.min(widest / side, Math.max(MIN_MAP_WIDTH / side, scaleOf(orbit, size)));
+  const air = (MAX_OFFSET * smallerSide(size)) / scale;
   const within = (value: number, from: number, to: number): number => Math.min(to + air, Math.max(from - air, value));
   const [x, y, z] = orbit.target;
   return {
     ...orbit,
-    distance: (FOCUS * least(size)) / scale,
+    distance: (FOCUS * smallerSide(size)) / scale,
     target: [within(x, box.x0, box.x1), within(y, box.y0, box.y1), within(z, low, high)],
   };
 }
@@ -140,15 +140,15 @@ export function moved(orbit: Orbit, right: number, down: number): Orbit {
 }
 
 export function turned(orbit: Orbit, degrees: number, tilt = 0): Orbit {
-  return { ...orbit, turn: shortest(orbit.turn + degrees), tilt: Math.min(MOST_TILT, Math.max(0, orbit.tilt + tilt)) };
+  return { ...orbit, turn: normalizedTurn(orbit.turn + degrees), tilt: Math.min(MAX_TILT, Math.max(0, orbit.tilt + tilt)) };
 }
 
 /** An orbit between two; `share` from 0 to 1. */
-export function betweenOrbits(from: Orbit, to: Orbit, share: number): Orbit {
+export function interpolateOrbits(from: Orbit, to: Orbit, share: number): Orbit {
   const mix = (a: number, b: number): number => a + (b - a) * share;
   return {
     target: [0, 1, 2].map((i) => mix(from.target[i], to.target[i])) as unknown as Vector,
-    turn: from.turn + shortest(to.turn - from.turn) * share,
+    turn: from.turn + normalizedTurn(to.turn - from.turn) * share,
     tilt: mix(from.tilt, to.tilt),
     distance: from.distance * (to.distance / from.distance) ** share,
   };

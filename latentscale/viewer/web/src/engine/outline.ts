@@ -4,20 +4,20 @@
  */
 
 import type { Box } from "./lod";
-import { around, contains } from "./shape";
+import { boundsOf, contains } from "./shape";
 
 /** Cells along the longer side of the points' box, and the cells of air around it. */
 const CELLS = 56;
 const MARGIN = 4;
 /** Cells to each side over which a point is spread, twice. */
-const SPREAD = 1;
+const BLUR_RADIUS = 1;
 /** Fewer points than this have no density to speak of. */
-export const LEAST_POINTS = 12;
+export const MIN_POINTS = 12;
 /** Part of the points that may lie outside: those far from all others. */
-const OUTSIDE = 0.04;
+const OUTLIER_SHARE = 0.04;
 
 /** Cells along the longer side of a map whose density is drawn in contours, and the parts of its points outside of each. */
-const FINE = 144;
+const CONTOUR_CELLS = 144;
 const LEVELS = [0.25, 0.5, 0.7, 0.85, 0.95];
 
 /**
@@ -25,10 +25,10 @@ const LEVELS = [0.25, 0.5, 0.7, 0.85, 0.95];
  * filled by the even-odd rule. Empty for fewer than `LEAST_POINTS` points, or where all lie at one place.
  */
 export function outlinesOf(points: ArrayLike<number>): number[][] {
-  const rings = outlinesIn(points);
+  const rings = outlinesOnGrid(points);
   const islands = rings.filter((ring) => !isHole(ring));
   // Cells that are right for islands far from each other are too wide for each of them.
-  return islands.length < 2 ? rings : islands.flatMap((ring) => finer(ring, points) ?? [ring]);
+  return islands.length < 2 ? rings : islands.flatMap((ring) => refineIsland(ring, points) ?? [ring]);
 }
 
 /** Contours have what is above their level on one side: a hole goes around the other way. */
@@ -38,28 +38,28 @@ function isHole(ring: readonly number[]): boolean {
   return area < 0;
 }
 
-function outlinesIn(points: ArrayLike<number>): number[][] {
-  const grid = gridOf(points, around(points), CELLS);
+function outlinesOnGrid(points: ArrayLike<number>): number[][] {
+  const grid = gridOf(points, boundsOf(points), CELLS);
   if (!grid) return [];
   // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
-  return contoursAt(grid, grid.sorted[Math.floor(OUTSIDE * grid.sorted.length)] / 2);
+  return contoursAt(grid, grid.sorted[Math.floor(OUTLIER_SHARE * grid.sorted.length)] / 2);
 }
 
 /** The outline of an island again, from its own points alone; with its holes; null where they are too few. */
-function finer(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
-  const { x0, x1, y0, y1 } = around(ring);
+function refineIsland(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
+  const { x0, x1, y0, y1 } = boundsOf(ring);
   const own: number[] = [];
   for (let i = 0; i < points.length; i += 2) {
     const [x, y] = [points[i], points[i + 1]];
     if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && contains(ring, x, y)) own.push(x, y);
   }
-  const found = outlinesIn(own);
+  const found = outlinesOnGrid(own);
   return found.length ? found : null;
 }
 
 /** Lines of equal density of the points in a box, from sparse to dense: closed, in units of the map. */
 export function densityContours(points: ArrayLike<number>, box: Box): number[][] {
-  const grid = gridOf(points, box, FINE);
+  const grid = gridOf(points, box, CONTOUR_CELLS);
   if (!grid) return [];
   const levels = new Set(LEVELS.map((part) => grid.sorted[Math.floor(part * grid.sorted.length)]));
   return [...levels].flatMap((level) => contoursAt(grid, level));
@@ -88,12 +88,12 @@ function gridOf(points: ArrayLike<number>, { x0, y0, x1, y1 }: Box, cells: numbe
     if (x >= x0 && x <= x1 && y >= y0 && y <= y1)
       places.push(Math.floor((y - y0) / cell + MARGIN) * width + Math.floor((x - x0) / cell + MARGIN));
   }
-  if (places.length < LEAST_POINTS) return null;
+  if (places.length < MIN_POINTS) return null;
   let density = new Float64Array(width * height);
   for (const at of places) density[at] += 1;
   for (let turn = 0; turn < 2; turn++) {
-    density = spread(density, width, height, 1, width);
-    density = spread(density, width, height, width, 1);
+    density = boxBlur(density, width, height, 1, width);
+    density = boxBlur(density, width, height, width, 1);
   }
   const sorted = Float64Array.from(places, (at) => density[at]).sort();
   return { density, width, height, sorted, x: (v) => x0 + (v - MARGIN + 0.5) * cell, y: (v) => y0 + (v - MARGIN + 0.5) * cell };
@@ -103,12 +103,12 @@ const contoursAt = ({ density, width, height, x, y }: Grid, level: number): numb
   contours(density, width, height, level).map((ring) => ring.map((v, i) => (i % 2 ? y(v) : x(v))));
 
 /** Sums over neighbours along one axis: `step` from a cell to the next, `other` from one line to the next. */
-function spread(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {
+function boxBlur(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {
   const [length, lines] = step === 1 ? [width, height] : [height, width];
   const made = new Float64Array(values.length);
   for (let line = 0; line < lines; line++)
     for (let i = 0; i < length; i++)
-      for (let j = Math.max(0, i - SPREAD); j <= Math.min(length - 1, i + SPREAD); j++)
+      for (let j = Math.max(0, i - BLUR_RADIUS); j <= Math.min(length - 1, i + BLUR_RADIUS); j++)
         made[line * other + i * step] += values[line * other + j * step];
   return made;
 }

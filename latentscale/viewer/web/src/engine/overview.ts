@@ -3,9 +3,9 @@
 import type { Box } from "./lod";
 
 /** Air around the map's body, as a part of its sides. */
-const AIR = 0.06;
+const MARGIN = 0.06;
 /** It helps where the window shows less than this part of the body along both sides. */
-const LITTLE = 0.5;
+const CLOSE_UP = 0.5;
 
 interface Size {
   width: number;
@@ -16,7 +16,7 @@ interface Size {
 export function overviewBox(body: Box, largest: Size): { box: Box } & Size {
   const across = body.x1 - body.x0 || 1;
   const along = body.y1 - body.y0 || 1;
-  const [dx, dy] = [AIR * across, AIR * along];
+  const [dx, dy] = [MARGIN * across, MARGIN * along];
   const box = { x0: body.x0 - dx, y0: body.y0 - dy, x1: body.x0 + across + dx, y1: body.y0 + along + dy };
   const scale = Math.min(largest.width / (box.x1 - box.x0), largest.height / (box.y1 - box.y0));
   // A map of one line is still a picture.
@@ -24,7 +24,7 @@ export function overviewBox(body: Box, largest: Size): { box: Box } & Size {
 }
 
 /** Where a view lies in the picture, in px from its left and top; at its edge, `beyond`, if its middle lies outside. */
-export function frameIn(box: Box, size: Size, view: Box, least: number): { left: number; top: number; beyond: boolean } & Size {
+export function viewFrame(box: Box, size: Size, view: Box, least: number): { left: number; top: number; beyond: boolean } & Size {
   const across = size.width / (box.x1 - box.x0);
   const along = size.height / (box.y1 - box.y0);
   const width = Math.max(least, (view.x1 - view.x0) * across);
@@ -38,4 +38,4 @@ export function frameIn(box: Box, size: Size, view: Box, least: number): { left:
 
 /** Whether so little of the map's body is in the window that it takes a picture to know where. */
 export const isCloseUp = (body: Box, view: Box): boolean =>
-  view.x1 - view.x0 < LITTLE * (body.x1 - body.x0) && view.y1 - view.y0 < LITTLE * (body.y1 - body.y0);
+  view.x1 - view.x0 < CLOSE_UP * (body.x1 - body.x0) && view.y1 - view.y0 < CLOSE_UP * (body.y1 - body.y0);

@@ -22,7 +22,7 @@ export interface TilePoints {
   cluster: Int32Array;
 }
 
-async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
+async function readColumnsInto(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
   const file: AsyncBuffer = { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) };
   const metadata = parquetMetadata(bytes);
   const there = new Set(metadata.schema.map((element) => element.name));
@@ -44,7 +44,7 @@ async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string,
 export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<TilePoints> {
   const xy = new Uint16Array(2 * count);
   const cluster = new Int32Array(count);
-  await columnsOf(bytes, count, {
+  await readColumnsInto(bytes, count, {
     place: {
       set: (i, v) => {
         xy[2 * i] = evenBits(v);
@@ -61,14 +61,14 @@ export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<Til
 
 export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<Float32Array> {
   const value = new Float32Array(count).fill(NaN);
-  await columnsOf(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
+  await readColumnsInto(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
   return value;
 }
 
 /** Several columns of one tile's file, as of an inline generation. */
 export async function decodeColumns(bytes: ArrayBuffer, count: number, names: readonly string[]): Promise<Map<string, Float32Array>> {
   const found = new Map(names.map((name) => [name, new Float32Array(count).fill(NaN)]));
-  await columnsOf(bytes, count, Object.fromEntries([...found].map(([name, value]) => [name, { set: (i, v) => void (value[i] = v) }])));
+  await readColumnsInto(bytes, count, Object.fromEntries([...found].map(([name, value]) => [name, { set: (i, v) => void (value[i] = v) }])));
   return found;
 }
 
@@ -104,7 +104,7 @@ export async function decodeValues(bytes: ArrayBuffer, column: string): Promise<
 /** Sorted positions that are not on the map any more, and what they counted for. */
 export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<{ positions: Float64Array; counts: RemovedCounts | null }> {
   const positions = new Float64Array(count).fill(NaN);
-  await columnsOf(bytes, count, { position: { set: (i, v) => void (positions[i] = v) } });
+  await readColumnsInto(bytes, count, { position: { set: (i, v) => void (positions[i] = v) } });
   if (count && Number.isNaN(positions[count - 1])) throw new ViewerError(`A list of ${count} removed documents has fewer: the map's files do not belong together.`);
   const metadata = parquetMetadata(bytes);
   const found = metadata.key_value_metadata?.find(({ key }) => key === "latentscale.removed")?.value;
@@ -115,7 +115,7 @@ export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<
 export async function decodeIds(bytes: ArrayBuffer, count: number): Promise<{ rowIds: Float64Array; positions: Float64Array }> {
   const rowIds = new Float64Array(count).fill(NaN);
   const positions = new Float64Array(count);
-  await columnsOf(bytes, count, {
+  await readColumnsInto(bytes, count, {
     row_id: { set: (i, v) => void (rowIds[i] = v) },
     position: { set: (i, v) => void (positions[i] = v) },
   });

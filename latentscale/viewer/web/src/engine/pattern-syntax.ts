@@ -1,14 +1,14 @@
 /** Regular expressions as filters by text take them: those of JavaScript, in any case, by whole characters. */
 
-const MOST = 500;
+const MAX_LENGTH = 500;
 
-export const compiled = (pattern: string): RegExp => new RegExp(pattern, "iu");
+export const compilePattern = (pattern: string): RegExp => new RegExp(pattern, "iu");
 
 /** What is wrong with a regular expression, or null. */
-export function patternFault(pattern: string): string | null {
-  if (pattern.length > MOST) return `At most ${MOST} characters.`;
+export function patternError(pattern: string): string | null {
+  if (pattern.length > MAX_LENGTH) return `At most ${MAX_LENGTH} characters.`;
   try {
-    compiled(pattern);
+    compilePattern(pattern);
     return null;
   } catch (error) {
     // "Invalid regular expression: /(/iu: Unterminated group": what was typed is there to be seen.

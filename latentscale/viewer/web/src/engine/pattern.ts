@@ -3,11 +3,11 @@
 import { ViewerError } from "./format";
 
 /** Milliseconds for the texts of one file. */
-const LONGEST = 20_000;
-const TOO_LONG = `this expression takes more than ${LONGEST / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
+const TIMEOUT_MS = 20_000;
+const TIMEOUT_MESSAGE = `this expression takes more than ${TIMEOUT_MS / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
 
 /** Holds values against a regular expression, some at a time; `end` lets go of it. */
-export class Matcher {
+export class PatternMatcher {
   private readonly worker: Worker;
   private last: Promise<unknown> = Promise.resolve();
   private ended: Error | null = null;
@@ -43,7 +43,7 @@ export class Matcher {
         this.failed = failed;
         this.worker.onmessage = ({ data }: MessageEvent<Uint8Array>) => found(data);
         this.worker.onerror = ({ message }) => this.stop(new ViewerError(`the expression cannot be tried: ${message || "this browser allows the page no worker"}.`));
-        timer = window.setTimeout(() => this.stop(new ViewerError(TOO_LONG)), LONGEST);
+        timer = window.setTimeout(() => this.stop(new ViewerError(TIMEOUT_MESSAGE)), TIMEOUT_MS);
         this.worker.postMessage({ pattern: this.pattern, texts });
       });
     } finally {

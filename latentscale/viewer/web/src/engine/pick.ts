@@ -1,8 +1,8 @@
 /** The nearest drawn point to a position, by brute force over the tiles that could hold it. */
 
-import { placeAt, stepOf, type Placed } from "./positions";
+import { positionAt, stepOf, type TilePositions } from "./positions";
 
-export interface Pickable extends Placed {
+export interface Pickable extends TilePositions {
   cluster: Int32Array;
   count: number;
 }
@@ -44,7 +44,7 @@ export function pickNearest<T extends Pickable>(
       if (square <= limit && shown(tile, i)) {
         limit = square;
         nearest = Math.sqrt(square) * step;
-        const [px, py] = placeAt(tile, i);
+        const [px, py] = positionAt(tile, i);
         best = { tile, index: i, x: px, y: py };
       }
     }

@@ -4,16 +4,16 @@ import type { TilePoints } from "./parquet";
 
 /** Side in px of the cells in which neighbours are counted. */
 const CELL = 12;
-const MOST_CELLS = 1024;
+const MAX_CELLS = 1024;
 /** Share of the ground that discs cover around the median point: clumps stay clumps, and shades of density show. */
-const COVER = 0.8;
+const COVERAGE = 0.8;
 
 /**
  * Points a square pixel around the median point of a tile, drawn with `edge` pixels a side. The median, because
  * layouts are mostly empty ground: an average would make points as large as their clumps.
  */
 export function pointDensity({ xy, count, steps }: Pick<TilePoints, "xy" | "count" | "steps">, edge: number): number {
-  const cells = Math.max(1, Math.min(MOST_CELLS, Math.ceil(edge / CELL)));
+  const cells = Math.max(1, Math.min(MAX_CELLS, Math.ceil(edge / CELL)));
   const counts = new Uint32Array(cells * cells);
   const shift = cells / steps;
   const cellOf = (i: number) => Math.floor(xy[2 * i + 1] * shift) * cells + Math.floor(xy[2 * i] * shift);
@@ -37,11 +37,11 @@ export interface PointStyle {
 export function pointStyle(density: number, points: number, window: number, steps: number): PointStyle {
   // However dense its clumps are, a map of few documents is one of dots that can be seen and met by a pointer.
   const least = Math.max(1.3, 3.3 - Math.log10(Math.max(1, points / 10_000))) * Math.min(1, Math.sqrt(window / 800));
-  const first = clamp(2 * Math.sqrt(COVER / (Math.PI * density)), least, 6.5);
+  const first = clamp(2 * Math.sqrt(COVERAGE / (Math.PI * density)), least, 6.5);
   const size = clamp(first * 2 ** (0.4 * steps), 1.3, 10);
-  const cover = (density * 4 ** -Math.max(0, steps) * Math.PI * size * size) / 4;
+  const coverage = (density * 4 ** -Math.max(0, steps) * Math.PI * size * size) / 4;
   // Where discs must overlap, they let more through.
-  return { size, opacity: clamp(0.75 * (COVER / cover) ** 0.3, 0.36, 0.86) };
+  return { size, opacity: clamp(0.75 * (COVERAGE / coverage) ** 0.3, 0.36, 0.86) };
 }
 
 const clamp = (v: number, low: number, high: number): number => Math.min(high, Math.max(low, v));

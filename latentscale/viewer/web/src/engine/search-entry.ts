@@ -15,6 +15,6 @@ export interface SearchEntry {
 
 export const SEARCH = sectionKey<SearchEntry>("search", 1);
 
-export async function entryOf(generation: Generation): Promise<SearchEntry | null> {
+export async function searchEntryOf(generation: Generation): Promise<SearchEntry | null> {
   return section(await generation.index(), SEARCH);
 }

@@ -40,7 +40,7 @@ export function selectionOf(rows: Iterable<{ generation: { number: number }; pos
 }
 
 /** Sort ranges by their start and join those that touch or overlap. */
-export function joined(pairs: [start: number, end: number][]): Ranges {
+export function mergeRanges(pairs: [start: number, end: number][]): Ranges {
   const ranges: number[] = [];
   for (const [start, end] of pairs.sort((a, b) => a[0] - b[0])) {
     const last = ranges.length - 1;
@@ -51,7 +51,7 @@ export function joined(pairs: [start: number, end: number][]): Ranges {
 }
 
 /** What is in `a`, in `b`, or in both, as `keep` says. */
-function swept(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) => boolean): Ranges {
+function combineRanges(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) => boolean): Ranges {
   const ranges: number[] = [];
   let [i, j] = [0, 0];
   while (i < a.length || j < b.length) {
@@ -71,11 +71,11 @@ const KEEP: Record<Exclude<Operation, "replace">, (inA: boolean, inB: boolean) =
 };
 
 /** `selection` with `other` put in its place, added to it, taken off it, or as far as both have it. */
-export function combined(selection: Selection | null, operation: Operation, other: Selection): Selection {
+export function combine(selection: Selection | null, operation: Operation, other: Selection): Selection {
   if (operation === "replace") return other;
   const made = new Map<number, Ranges>();
   for (const number of new Set([...(selection ?? new Map()).keys(), ...other.keys()] as number[])) {
-    const ranges = swept(selection?.get(number) ?? [], other.get(number) ?? [], KEEP[operation]);
+    const ranges = combineRanges(selection?.get(number) ?? [], other.get(number) ?? [], KEEP[operation]);
     if (ranges.length) made.set(number, ranges);
   }
   return made;
@@ -88,7 +88,7 @@ export function sizeOf(selection: Selection): number {
 }
 
 /** Index of the first bound that lies above a position. */
-function above(ranges: Ranges, position: number): number {
+function upperBound(ranges: Ranges, position: number): number {
   let low = 0;
   let high = ranges.length;
   while (low < high) {
@@ -99,19 +99,19 @@ function above(ranges: Ranges, position: number): number {
   return low;
 }
 
-export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && above(ranges, position) % 2 === 1;
+export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && upperBound(ranges, position) % 2 === 1;
 
 /** 1 for each of `count` positions from `first` that is in the ranges. */
 export function maskOf(ranges: Ranges | undefined, first: number, count: number): Uint8Array {
   const mask = new Uint8Array(count);
   if (!ranges) return mask;
-  for (let i = above(ranges, first) & ~1; i < ranges.length && ranges[i] < first + count; i += 2)
+  for (let i = upperBound(ranges, first) & ~1; i < ranges.length && ranges[i] < first + count; i += 2)
     mask.fill(1, Math.max(0, ranges[i] - first), Math.min(count, ranges[i + 1] - first));
   return mask;
 }
 
 /** How many of the points of tiles are in it and still on the map. */
-export function countIn(selection: Selection, tiles: readonly Tile[]): number {
+export function countSelected(selection: Selection, tiles: readonly Tile[]): number {
   let found = 0;
   for (const tile of tiles) {
     const mask = maskOf(selection.get(tile.generation.number), tile.info.first, tile.count);
@@ -121,7 +121,7 @@ export function countIn(selection: Selection, tiles: readonly Tile[]): number {
 }
 
 /** The first documents of it, at most `limit`, by generation and position. */
-export function listed<G extends { number: number }>(selection: Selection, generations: readonly G[], limit: number): { generation: G; position: number }[] {
+export function firstRows<G extends { number: number }>(selection: Selection, generations: readonly G[], limit: number): { generation: G; position: number }[] {
   const rows: { generation: G; position: number }[] = [];
   for (const generation of generations) {
     const ranges = selection.get(generation.number) ?? [];

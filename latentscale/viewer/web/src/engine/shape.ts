@@ -20,12 +20,12 @@ export function contains(shape: Shape, x: number, y: number): boolean {
 /** Whether all of a box lies in the shape, none of it, or its edge crosses the box. */
 export function relation(shape: Shape, box: Box): "inside" | "outside" | "crossed" {
   for (let i = 0, j = shape.length - 2; i < shape.length; j = i, i += 2)
-    if (meets(shape[j], shape[j + 1], shape[i], shape[i + 1], box)) return "crossed";
+    if (segmentMeetsBox(shape[j], shape[j + 1], shape[i], shape[i + 1], box)) return "crossed";
   return contains(shape, (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) ? "inside" : "outside";
 }
 
 /** Whether a line meets a box: neither the axes nor the line's own direction tells them apart. */
-function meets(ax: number, ay: number, bx: number, by: number, { x0, y0, x1, y1 }: Box): boolean {
+function segmentMeetsBox(ax: number, ay: number, bx: number, by: number, { x0, y0, x1, y1 }: Box): boolean {
   if (Math.max(ax, bx) < x0 || Math.min(ax, bx) > x1 || Math.max(ay, by) < y0 || Math.min(ay, by) > y1) return false;
   const side = (x: number, y: number) => (bx - ax) * (y - ay) - (by - ay) * (x - ax);
   const sides = [side(x0, y0), side(x1, y0), side(x1, y1), side(x0, y1)];
@@ -33,7 +33,7 @@ function meets(ax: number, ay: number, bx: number, by: number, { x0, y0, x1, y1 
 }
 
 /** The smallest box around a shape, or points: x, y, x, y, … */
-export function around(shape: ArrayLike<number>): Box {
+export function boundsOf(shape: ArrayLike<number>): Box {
   const box = { x0: Infinity, y0: Infinity, x1: -Infinity, y1: -Infinity };
   for (let i = 0; i < shape.length; i += 2) {
     box.x0 = Math.min(box.x0, shape[i]);

@@ -11,8 +11,8 @@ import { decoded } from "./store";
 export async function similarTo(generations: readonly Generation[], { generation, position }: { generation: Generation; position: number }): Promise<Hit[] | null> {
   const entry = section(await generation.index(), SIMILAR);
   if (!entry) return null;
-  const later = generations.slice(generation.number + 1).map((other) => backOf(other, generation, position));
-  const pairs = [...(await listOf(generations, generation, entry, position)), ...(await Promise.all(later)).flat()];
+  const later = generations.slice(generation.number + 1).map((other) => reverseNeighbours(other, generation, position));
+  const pairs = [...(await storedNeighbours(generations, generation, entry, position)), ...(await Promise.all(later)).flat()];
   const hits: Hit[] = [];
   const seen = new Set<string>();
   for (const hit of pairs.sort((a, b) => b.score - a.score || b.generation.number - a.generation.number || a.position - b.position)) {
@@ -26,7 +26,7 @@ export async function similarTo(generations: readonly Generation[], { generation
 
 const hit = (generation: Generation, position: number, similarity: number): Hit => ({ generation, position, score: similarity / 255, words: 0 });
 
-async function listOf(generations: readonly Generation[], generation: Generation, entry: SimilarEntry, position: number): Promise<Hit[]> {
+async function storedNeighbours(generations: readonly Generation[], generation: Generation, entry: SimilarEntry, position: number): Promise<Hit[]> {
   const rows = await tableOf(generation, `lists/${Math.floor(position / entry.rows)}`);
   const start = (position % entry.rows) * entry.k;
   const found: Hit[] = [];
@@ -38,7 +38,7 @@ async function listOf(generations: readonly Generation[], generation: Generation
 }
 
 /** Documents of a later generation that are among the nearest of one. */
-async function backOf(later: Generation, generation: Generation, position: number): Promise<Hit[]> {
+async function reverseNeighbours(later: Generation, generation: Generation, position: number): Promise<Hit[]> {
   const entry = section(await later.index(), SIMILAR);
   const of = 1 + (entry?.earlier ?? []).findIndex((map) => isOf(generation, map));
   if (!entry?.back || !of) return [];

@@ -18,10 +18,10 @@ export interface SimilarEntry {
 export const SIMILAR = sectionKey<SimilarEntry>("similar", 1);
 
 /** A search for documents like one is written so in the field, and in links. */
-const ASKED = /^like #(-?\d+)$/i;
-export const likeness = (rowId: number): string => `like #${rowId}`;
+const SIMILAR_QUERY = /^like #(-?\d+)$/i;
+export const similarQuery = (rowId: number): string => `like #${rowId}`;
 /** Whose like are searched for, or null if something else is. */
-export function likenessOf(text: string): number | null {
-  const found = ASKED.exec(text.trim());
+export function parseSimilarQuery(text: string): number | null {
+  const found = SIMILAR_QUERY.exec(text.trim());
   return found && Number(found[1]);
 }

@@ -1,36 +1,39 @@
-/** How large points are by a column of numbers: their area grows evenly with the value, or with its logarithm. */
+/** Scale from a numeric column to point size: the area grows linearly with the value or its logarithm. */
 
 import type { NumberColumn } from "./format";
 
-/** Factors of the diameter at the smallest value, which those without one have too, and at the largest. */
-export const LEAST = 0.6;
-export const MOST = 2.8;
-/** Of the smallest value that is not 0 the largest is so many times: a linear scale would show but a few points. */
-const WIDE = 100;
+/** Diameter factors at the smallest value (also used for missing values) and at the largest. */
+export const MIN_FACTOR = 0.6;
+export const MAX_FACTOR = 2.8;
+/**
+ * From this ratio of largest to smallest positive value the scale is logarithmic: a linear one would show only a few
+ * points.
+ */
+const LOG_RATIO = 100;
 
-/** What is added to a value before its logarithm is taken; null where the scale is linear. */
-function added({ min, max, quantiles }: NumberColumn): number | null {
+/** Offset added before taking the logarithm; null if the scale is linear. */
+function logOffset({ min, max, quantiles }: NumberColumn): number | null {
   const least = min > 0 ? min : (quantiles.find((knot) => knot > 0) ?? max);
-  if (min < 0 || !(least > 0) || max / least < WIDE) return null;
+  if (min < 0 || !(least > 0) || max / least < LOG_RATIO) return null;
   return min > 0 ? 0 : least;
 }
 
-export const isLogarithmic = (column: NumberColumn): boolean => added(column) !== null;
+export const isLogarithmic = (column: NumberColumn): boolean => logOffset(column) !== null;
 
-/** The factor of a point's diameter; of no value the smallest. */
-export function growthBy(column: NumberColumn): (value: number) => number {
-  const plus = added(column);
+/** Diameter factor by value; missing values get the smallest. */
+export function sizeFactorOf(column: NumberColumn): (value: number) => number {
+  const plus = logOffset(column);
   const at = (value: number): number => (plus === null ? value : Math.log(value + plus));
   const [low, high] = [at(column.min), at(column.max)];
   return (value) => {
-    if (!Number.isFinite(value)) return LEAST;
+    if (!Number.isFinite(value)) return MIN_FACTOR;
     const t = high > low ? Math.min(1, Math.max(0, (at(value) - low) / (high - low))) : 0.5;
-    return Math.sqrt(LEAST ** 2 + t * (MOST ** 2 - LEAST ** 2));
+    return Math.sqrt(MIN_FACTOR ** 2 + t * (MAX_FACTOR ** 2 - MIN_FACTOR ** 2));
   };
 }
 
-/** The value at the middle of the scale. */
-export function middleOf(column: NumberColumn): number {
-  const plus = added(column);
+/** The value in the middle of the scale. */
+export function scaleMiddle(column: NumberColumn): number {
+  const plus = logOffset(column);
   return plus === null ? (column.min + column.max) / 2 : Math.sqrt((column.min + plus) * (column.max + plus)) - plus;
 }

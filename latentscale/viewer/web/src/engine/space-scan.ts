@@ -2,7 +2,7 @@
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown } from "./lod";
-import { placeAt, stepOf } from "./positions";
+import { positionAt, stepOf } from "./positions";
 import { NEAR, type Frame, type Vector } from "./orbit";
 
 /** Height and rank of each point of a tile, as `Heights` has them; null where they are not here. */
@@ -60,6 +60,6 @@ export function pickInSpace(
   });
   if (!best) return null;
   const { tile, index } = best as { tile: LoadedTile; index: number };
-  const [x, y] = placeAt(tile, index);
+  const [x, y] = positionAt(tile, index);
   return { tile, index, x, y };
 }

@@ -49,7 +49,7 @@ export class Cache<V> {
   }
 }
 
-interface Ask {
+interface RequestOptions {
   range?: string;
   signal?: AbortSignal;
   cache?: RequestCache;
@@ -132,7 +132,7 @@ export class Store {
     return promise;
   }
 
-  private async ask(name: string, { range, signal, cache = this.fresh }: Ask): Promise<{ status: number; bytes: ArrayBuffer }> {
+  private async ask(name: string, { range, signal, cache = this.fresh }: RequestOptions): Promise<{ status: number; bytes: ArrayBuffer }> {
     // A range that fails is asked for as a whole file: that is its other try.
     const pauses = range ? [] : this.pauses;
     for (let attempt = 0; ; attempt++) {

@@ -11,7 +11,7 @@ export interface Tag {
 }
 
 /** What `localStorage` offers; in some windows it throws at every call. */
-type Kept = Pick<Storage, "getItem" | "setItem">;
+type TagStorage = Pick<Storage, "getItem" | "setItem">;
 
 /** Row ids as text: runs of successive ones as `5-9`. */
 export function writeIds(rowIds: readonly number[]): string {
@@ -29,13 +29,13 @@ export function readIds(text: string): number[] {
     const [first, last = first] = run.split("-").map(Number);
     return last >= first ? Array.from({ length: last - first + 1 }, (_, i) => first + i) : [];
   });
-  return ordered(found.filter(Number.isSafeInteger));
+  return sortedUnique(found.filter(Number.isSafeInteger));
 }
 
-const ordered = (ids: Iterable<number>): number[] => [...new Set(ids)].sort((a, b) => a - b);
+const sortedUnique = (ids: Iterable<number>): number[] => [...new Set(ids)].sort((a, b) => a - b);
 
 /** The tags that are kept under a key; anything damaged is none. */
-export function readTags(kept: Kept, key: string): Tag[] {
+export function readTags(kept: TagStorage, key: string): Tag[] {
   try {
     const found = JSON.parse(kept.getItem(key) ?? "[]") as { name: string; ids: string; map: string }[];
     return found.filter(({ name, ids }) => typeof name === "string" && typeof ids === "string").map(({ name, ids, map }) => ({ name, rowIds: readIds(ids), map: String(map) }));
@@ -45,7 +45,7 @@ export function readTags(kept: Kept, key: string): Tag[] {
 }
 
 /** Keep tags; false where the browser does not, for want of room or of leave. */
-export function keepTags(kept: Kept, key: string, tags: readonly Tag[]): boolean {
+export function storeTags(kept: TagStorage, key: string, tags: readonly Tag[]): boolean {
   try {
     kept.setItem(key, JSON.stringify(tags.map(({ name, rowIds, map }) => ({ name, ids: writeIds(rowIds), map }))));
     return true;
@@ -96,5 +96,5 @@ export function readTagFile(text: string, fileName: string): Map<string, number[
     else found.set(name, [Number(id)]);
   });
   if (!found.size) throw new ViewerError(`${fileName} holds no row id.`);
-  return new Map([...found].map(([name, ids]) => [name, ordered(ids)]));
+  return new Map([...found].map(([name, ids]) => [name, sortedUnique(ids)]));
 }

@@ -8,7 +8,7 @@ import { NO_VALUE } from "./scale";
 import { Cache } from "./store";
 
 /** Bytes of values that are kept: of all points that are drawn, for more columns than anybody filters by. */
-const KEPT = 256 << 20;
+const CACHE_BYTES = 256 << 20;
 
 export interface TileOf {
   generation: Generation;
@@ -16,7 +16,7 @@ export interface TileOf {
 }
 
 export class TileColumns {
-  private readonly kept = new Cache<Float32Array>(KEPT);
+  private readonly kept = new Cache<Float32Array>(CACHE_BYTES);
   private readonly pending = new Map<string, Promise<Float32Array>>();
 
   constructor(private readonly index: MergedIndex) {}

@@ -4,13 +4,13 @@ import type { ColumnFilter } from "./filters";
 import type { CategoryColumn, ColourColumn, NumberColumn } from "./format";
 
 /** Bars of a strip at most. */
-export const MOST_BARS = 120;
+export const MAX_BARS = 120;
 /** A column whose middle 62 of 64 parts take less than this of its range has strays, and the strip shows those parts first. */
-const LEAST_BODY = 1 / 3;
+const MIN_BODY_SHARE = 1 / 3;
 /** Years that a whole number is taken for. */
 const [FIRST_YEAR, LAST_YEAR] = [1000, 2200];
 /** Days that a `Date` can hold. */
-const FAR = 100_000_000;
+const MAX_DAYS = 100_000_000;
 
 /** A column that tells when: days since 1970, or years. */
 export interface TimeColumn {
@@ -28,23 +28,23 @@ const isYear = (value: number): boolean => Number.isInteger(value) && value >= F
 
 /** Those of dates, then those of years: whole numbers from 1000 to 2200, also where they are categories. */
 export function timeColumns(columns: readonly ColourColumn[]): TimeColumn[] {
-  const found = columns.flatMap((column) => (column.kind === "categories" ? ofCategories(column) : ofNumbers(column)));
+  const found = columns.flatMap((column) => (column.kind === "categories" ? timeFromCategories(column) : timeFromNumbers(column)));
   const rank = ({ unit, column }: TimeColumn) => (unit === "days" ? 0 : /year|jahr|ann[eé]e|anno/i.test(column.name) ? 1 : 2);
   return found.sort((a, b) => rank(a) - rank(b));
 }
 
-function ofNumbers(column: NumberColumn): TimeColumn[] {
+function timeFromNumbers(column: NumberColumn): TimeColumn[] {
   const { min, max, quantiles, kind } = column;
   if (kind === "numbers" && !(isYear(min) && isYear(max) && min < max && quantiles.filter(Number.isInteger).length > 0.9 * quantiles.length)) return [];
-  const held = (value: number) => Math.min(FAR, Math.max(-FAR, value));
+  const held = (value: number) => Math.min(MAX_DAYS, Math.max(-MAX_DAYS, value));
   const inner = [held(quantiles[1]), held(quantiles[quantiles.length - 2])] as const;
   const [low, high] = [held(min), held(max)];
-  const strays = inner[1] - inner[0] < LEAST_BODY * (high - low) && inner[1] > inner[0];
-  return [{ column, unit: kind === "dates" ? "days" : "years", low, high, body: strays ? inner : [low, high], timeOf: (value) => value }];
+  const hasOutliers = inner[1] - inner[0] < MIN_BODY_SHARE * (high - low) && inner[1] > inner[0];
+  return [{ column, unit: kind === "dates" ? "days" : "years", low, high, body: hasOutliers ? inner : [low, high], timeOf: (value) => value }];
 }
 
 /** Whole numbers of few values are published as categories. */
-function ofCategories(column: CategoryColumn): TimeColumn[] {
+function timeFromCategories(column: CategoryColumn): TimeColumn[] {
   const years = column.categories.map(([name]) => (/^\d{4}$/.test(name) ? Number(name) : NaN));
   if (years.length < 2 || column.other[1] || !years.every(isYear)) return [];
   const [low, high] = [Math.min(...years), Math.max(...years)];
@@ -66,7 +66,7 @@ interface Unit {
 
 const DAY = 86_400_000;
 const iso = (days: number): string => new Date(days * DAY).toISOString().replace(/^\+0*/, "");
-const inWords = (days: number, options: Intl.DateTimeFormatOptions): string => new Date(days * DAY).toLocaleDateString("en", { ...options, timeZone: "UTC" });
+const formatDate = (days: number, options: Intl.DateTimeFormatOptions): string => new Date(days * DAY).toLocaleDateString("en", { ...options, timeZone: "UTC" });
 const monthOf = (days: number): number => {
   const date = new Date(days * DAY);
   return 12 * date.getUTCFullYear() + date.getUTCMonth();
@@ -74,13 +74,13 @@ const monthOf = (days: number): number => {
 /** `Date.UTC` takes years below 100 for those of the last century. */
 const daysOf = (month: number): number => new Date(0).setUTCFullYear(Math.floor(month / 12), ((month % 12) + 12) % 12, 1) / DAY;
 
-function ofDays(name: string, length: number, offset: number, said: (start: number) => string, tick: (start: number) => string): Unit {
+function dayUnit(name: string, length: number, offset: number, said: (start: number) => string, tick: (start: number) => string): Unit {
   // Whole counts of units, so that parts of days do not add up errors.
   const at = (k: number) => offset + k * length;
   return { name, length, floor: (time) => at(Math.floor((time - offset) / length)), after: (start) => at(Math.round((start - offset) / length) + 1), said, tick };
 }
 
-function ofMonths(name: string, months: number, said: (start: number) => string, tick: (start: number) => string): Unit {
+function monthUnit(name: string, months: number, said: (start: number) => string, tick: (start: number) => string): Unit {
   return {
     name,
     length: 30.436875 * months,
@@ -92,22 +92,22 @@ function ofMonths(name: string, months: number, said: (start: number) => string,
 }
 
 const clock = (days: number): string => iso(days + 1e-6).slice(0, 16).replace("T", " ");
-const yearName = (years: number, year: number): string => (years === 1 ? String(year) : `${year}–${year + years - 1}`);
+const yearText = (years: number, year: number): string => (years === 1 ? String(year) : `${year}–${year + years - 1}`);
 const yearOf = (days: number): number => Math.floor(monthOf(days) / 12);
-const LONG = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000];
-const calledYears = (years: number): string => (years === 1 ? "year" : `${years} years`);
+const YEAR_SPANS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000];
+const spanName = (years: number): string => (years === 1 ? "year" : `${years} years`);
 
-const OF_DAYS: readonly Unit[] = [
-  ...[1, 3, 6, 12].map((hours) => ofDays(hours === 1 ? "hour" : `${hours} hours`, hours / 24, 0, clock, clock)),
-  ofDays("day", 1, 0, (start) => iso(start).slice(0, 10), (start) => inWords(start, { day: "numeric", month: "short" })),
+const DAY_UNITS: readonly Unit[] = [
+  ...[1, 3, 6, 12].map((hours) => dayUnit(hours === 1 ? "hour" : `${hours} hours`, hours / 24, 0, clock, clock)),
+  dayUnit("day", 1, 0, (start) => iso(start).slice(0, 10), (start) => formatDate(start, { day: "numeric", month: "short" })),
   // The first Monday of 1970 was the fifth of January.
-  ofDays("week", 7, 4, (start) => `${iso(start).slice(0, 10)} to ${iso(start + 6).slice(0, 10)}`, (start) => inWords(start, { day: "numeric", month: "short" })),
-  ofMonths("month", 1, (start) => inWords(start, { month: "short", year: "numeric" }), (start) => inWords(start, { month: "short", year: "numeric" })),
-  ofMonths("quarter", 3, (start) => `${yearOf(start)} Q${(((monthOf(start) % 12) + 12) % 12) / 3 + 1}`, (start) => inWords(start, { month: "short", year: "numeric" })),
-  ...LONG.map((years) => ofMonths(calledYears(years), 12 * years, (start) => yearName(years, yearOf(start)), (start) => String(yearOf(start)))),
+  dayUnit("week", 7, 4, (start) => `${iso(start).slice(0, 10)} to ${iso(start + 6).slice(0, 10)}`, (start) => formatDate(start, { day: "numeric", month: "short" })),
+  monthUnit("month", 1, (start) => formatDate(start, { month: "short", year: "numeric" }), (start) => formatDate(start, { month: "short", year: "numeric" })),
+  monthUnit("quarter", 3, (start) => `${yearOf(start)} Q${(((monthOf(start) % 12) + 12) % 12) / 3 + 1}`, (start) => formatDate(start, { month: "short", year: "numeric" })),
+  ...YEAR_SPANS.map((years) => monthUnit(spanName(years), 12 * years, (start) => yearText(years, yearOf(start)), (start) => String(yearOf(start)))),
 ];
-const OF_YEARS: readonly Unit[] = LONG.map((years) =>
-  ofDays(calledYears(years), years, 0, (start) => yearName(years, start), String),
+const YEAR_UNITS: readonly Unit[] = YEAR_SPANS.map((years) =>
+  dayUnit(spanName(years), years, 0, (start) => yearText(years, start), String),
 );
 
 /** The bars of a strip: bar `k` lies from `edges[k]` to below `edges[k + 1]`. */
@@ -120,8 +120,8 @@ export interface Bars {
 }
 
 /** The finest unit of which no more than `most` bars are needed from `low` to `high`. */
-export function barsOf({ unit }: TimeColumn, [low, high]: readonly [number, number], most = MOST_BARS, ticks = 8): Bars {
-  const units = unit === "days" ? OF_DAYS : OF_YEARS;
+export function barsOf({ unit }: TimeColumn, [low, high]: readonly [number, number], most = MAX_BARS, ticks = 8): Bars {
+  const units = unit === "days" ? DAY_UNITS : YEAR_UNITS;
   const fitting = (limit: number) => units.find(({ length }) => (high - low) / length <= limit - 2) ?? units[units.length - 1];
   const chosen = fitting(most);
   const starts = edgesOf(chosen, low, high);
@@ -173,7 +173,7 @@ export function filterOf({ column, unit, timeOf }: TimeColumn, edges: readonly n
     const inside = column.categories.filter((_, code) => timeOf(code) >= low && timeOf(code) < high);
     return { kind: "categories", names: inside.map(([name]) => `@${name}`) };
   }
-  return { kind: "range", from: low, to: unit === "years" ? high - 1 : below(high), nulls: false };
+  return { kind: "range", from: low, to: unit === "years" ? high - 1 : previousFloat32(high), nulls: false };
 }
 
 /** The stretch that a filter shows; null where it shows nothing of the strip. */
@@ -192,7 +192,7 @@ export function stretchOf({ column, timeOf }: TimeColumn, edges: readonly number
 }
 
 /** The largest number of float32 below another: what tiles hold is of float32. */
-function below(value: number): number {
+function previousFloat32(value: number): number {
   if (value === 0) return -1e-8;
   const [near, bits] = [new Float32Array(1), new Int32Array(1)];
   near[0] = value;
@@ -202,13 +202,13 @@ function below(value: number): number {
 }
 
 /** The stretch after one of a strip of `bars`: it moves on, or grows; null at the end. */
-export function next([from, to]: Stretch, bars: number, grows: boolean): Stretch | null {
+export function nextStretch([from, to]: Stretch, bars: number, grows: boolean): Stretch | null {
   if (to >= bars) return null;
   return [grows ? from : from + 1, to + 1];
 }
 
 /** Where playing begins: with what is chosen, or a twelfth of the time; again from the start where it is at the end. */
-export function begin(chosen: Stretch | null, bars: number, grows: boolean): Stretch {
+export function firstStretch(chosen: Stretch | null, bars: number, grows: boolean): Stretch {
   const width = Math.max(1, Math.round(bars / 12));
   if (!chosen) return [0, grows ? 1 : width];
   const [from, to] = chosen;

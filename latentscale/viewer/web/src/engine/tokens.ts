@@ -44,10 +44,10 @@ export function readQuery(text: string): Query {
 }
 
 /** Parts of a text in turn: those at even places are as they are, those at odd ones are words of the query. */
-export function marked(text: string, query: Query): string[] {
+export function splitAtMatches(text: string, query: Query): string[] {
   const parts: string[] = [];
   let at = 0;
-  for (const [start, end] of spansOf(text, query)) {
+  for (const [start, end] of matchSpans(text, query)) {
     parts.push(text.slice(at, start), text.slice(start, end));
     at = end;
   }
@@ -55,7 +55,7 @@ export function marked(text: string, query: Query): string[] {
 }
 
 /** Where in a text the words of a query are, in order. */
-export function spansOf(text: string, { words, open }: Query): [start: number, end: number][] {
+export function matchSpans(text: string, { words, open }: Query): [start: number, end: number][] {
   const wanted = new Set(words);
   const beginning = open ? words[words.length - 1] : null;
   const spans: [number, number][] = [];

@@ -67,7 +67,7 @@ export function countsOf(tree: TopicTree, leaves: ReadonlyMap<number, number>): 
 }
 
 /** Of the documents in view: topics with less are not opened by it, those with so much even where their layer is not. */
-const LEAST_SHARE = 0.03;
+const MIN_SHARE = 0.03;
 const MAIN_SHARE = 0.34;
 
 /**
@@ -75,7 +75,7 @@ const MAIN_SHARE = 0.34;
  * long, and always to layer `least`; then of the topics that have most of the view, those for which there is room. Only
  * those of which enough is in view are opened; `seen` counts its documents.
  */
-export function openedBy(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows: number, least: number): ReadonlySet<string> {
+export function topicsToOpen(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows: number, least: number): ReadonlySet<string> {
   const of = (topic: Topic): number => seen.get(topic) ?? 0;
   const top = Math.max(0, ...tree.roots.map(({ cluster }) => cluster.layer));
   const all = tree.roots.reduce((sum, root) => sum + of(root), 0);
@@ -90,7 +90,7 @@ export function openedBy(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows
   };
   const parts = (topics: readonly Topic[]): number => topics.reduce((sum, { children }) => sum + children.length, 0);
   for (let layer = top; layer > 0; layer--) {
-    const here = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && of(topic) && (layer > least || of(topic) >= LEAST_SHARE * all));
+    const here = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && of(topic) && (layer > least || of(topic) >= MIN_SHARE * all));
     if (layer <= least && listed + parts(here) > rows) break;
     open(here);
   }
@@ -102,7 +102,7 @@ export function openedBy(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows
 }
 
 /** Topics that fit, and their ancestors. */
-export function topicsThat(tree: TopicTree, fits: (cluster: ClusterEntry) => boolean): FoundTopics {
+export function findTopics(tree: TopicTree, fits: (cluster: ClusterEntry) => boolean): FoundTopics {
   const found = new Set<Topic>();
   const above = new Set<Topic>();
   for (const topic of tree.byRef.values()) {
@@ -135,7 +135,7 @@ const partsOf = (topic: Topic, search: FoundTopics | null): readonly Topic[] =>
   search?.above.has(topic) ? topic.children.filter((child) => isListed(child, search)) : topic.children;
 
 /** The next row whose name begins with what was typed, from the row after `from` on; of one letter again and again the next. */
-export function typedAhead(names: readonly string[], from: number, typed: string): number {
+export function typeAhead(names: readonly string[], from: number, typed: string): number {
   const wanted = typed.toLocaleLowerCase();
   const single = [...wanted].every((letter) => letter === wanted[0]);
   const text = single ? wanted[0] : wanted;

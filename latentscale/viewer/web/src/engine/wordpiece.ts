@@ -23,11 +23,11 @@ const SPACE = /^\p{White_Space}$/u;
 const OTHER = /^[\p{Cc}\p{Cf}\p{Co}\p{Cs}]$/u;
 const PUNCTUATION = /^[!-/:-@[-`{-~\p{P}]$/u;
 /** Two were punctuation then. */
-const ONCE_PUNCTUATION = /^[\u166d\u{111c9}]$/u;
+const FORMER_PUNCTUATION = /^[\u166d\u{111c9}]$/u;
 /** Marks, punctuation and signs that the tokenizer's tables, of an older Unicode, do not have: letters to it. */
 const NEWER = new RegExp(`^[${newer.kept.map(([low, high]) => `\\u{${low}}-\\u{${high}}`).join("")}]$`, "u");
 const isOther = (c: string): boolean => OTHER.test(c) && !NEWER.test(c);
-const isPunctuation = (c: string): boolean => ONCE_PUNCTUATION.test(c) || (PUNCTUATION.test(c) && !NEWER.test(c));
+const isPunctuation = (c: string): boolean => FORMER_PUNCTUATION.test(c) || (PUNCTUATION.test(c) && !NEWER.test(c));
 const CHINESE = /[\u4E00-\u9FFF\u3400-\u4DBF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\u{2B740}-\u{2B81F}\u{2B920}-\u{2CEAF}\uF900-\uFAFF\u{2F800}-\u{2FA1F}]/gu;
 /** Two of them are of another kind by now. */
 const MARKS = /[\p{Mn}\u1734\u{1171e}]/gu;
@@ -44,7 +44,7 @@ function normalised(text: string, rules: Rules): string {
   return rules.lowercase ? Array.from(plain, (c) => c.toLowerCase()).join("") : plain;
 }
 
-function* words(text: string): Generator<string[]> {
+function* splitWords(text: string): Generator<string[]> {
   let word: string[] = [];
   for (const c of text) {
     const alone = isPunctuation(c);
@@ -60,7 +60,7 @@ function* words(text: string): Generator<string[]> {
 }
 
 /** The pieces of a word, each the longest that the vocabulary has; null where one is missing. */
-function pieces(word: string[], vocabulary: ReadonlyMap<string, number>, rules: Rules): number[] | null {
+function wordPieces(word: string[], vocabulary: ReadonlyMap<string, number>, rules: Rules): number[] | null {
   if (word.length > rules.longest) return null;
   const found: number[] = [];
   for (let start = 0; start < word.length; ) {
@@ -86,7 +86,7 @@ export function tokenIds(text: string, vocabulary: ReadonlyMap<string, number>, 
     const places = rules.added.map((token) => ({ token, at: rest.indexOf(token) })).filter(({ at }) => at >= 0);
     const next = places.sort((a, b) => a.at - b.at || b.token.length - a.token.length)[0];
     const part = next ? rest.slice(0, next.at) : rest;
-    for (const word of words(normalised(part, rules))) ids.push(...(pieces(word, vocabulary, rules) ?? [unknown]));
+    for (const word of splitWords(normalised(part, rules))) ids.push(...(wordPieces(word, vocabulary, rules) ?? [unknown]));
     if (next) ids.push(vocabulary.get(next.token)!);
     rest = next ? rest.slice(next.at + next.token.length) : "";
   }

@@ -11,7 +11,7 @@ export interface Camera {
 }
 
 /** The box of the map cannot be moved out of this part of the window at its edges. */
-const LEAST_SEEN = 0.1;
+const MIN_VISIBLE = 0.1;
 
 export class MapCamera {
   place: Camera = { x: 0, y: 0, zoom: 0 };
@@ -161,7 +161,7 @@ export class MapCamera {
   private within(place: Camera): Camera {
     const zoom = this.clamp(place.zoom);
     const { width, height } = this.size();
-    const reach = (pixels: number): number => ((0.5 - LEAST_SEEN) * pixels) / 2 ** zoom;
+    const reach = (pixels: number): number => ((0.5 - MIN_VISIBLE) * pixels) / 2 ** zoom;
     const { x0, y0, x1, y1 } = this.whole;
     return {
       x: Math.min(Math.max(place.x, x0 - reach(width)), x1 + reach(width)),

@@ -22,7 +22,7 @@ interface Frame {
   ratio: number;
 }
 
-type Looks = Omit<PyramidLayerProps, keyof LayerProps>;
+type LayerLook = Omit<PyramidLayerProps, keyof LayerProps>;
 
 export class FirstPicture {
   private readonly canvas = document.createElement("canvas");
@@ -34,7 +34,7 @@ export class FirstPicture {
     map.before(this.canvas);
   }
 
-  paint(camera: MapCamera, looks: Looks): void {
+  paint(camera: MapCamera, looks: LayerLook): void {
     const ratio = devicePixelRatio;
     const { width, height } = camera.size();
     this.canvas.width = Math.max(1, Math.round(width * ratio));
@@ -52,7 +52,7 @@ export class FirstPicture {
 }
 
 /** Fill a picture with the ground and the points on it: step by step what the shaders of the layer do. */
-export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks: Looks): void {
+export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks: LayerLook): void {
   const { data, width, height } = pixels;
   const [red, green, blue] = GROUND[looks.dark ? "dark" : "light"];
   for (let i = 0; i < data.length; i += 4) {

@@ -1,6 +1,6 @@
 /** Labels as text of the page: on the map, clear of the panels and the window's edges. */
 
-import { covers } from "../obstacles";
+import { obstacles } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder, visibleLabels } from "../engine/labels";
@@ -9,7 +9,7 @@ import * as state from "../state";
 import type { MapCamera } from "./camera";
 import { labelNodes } from "./label-nodes";
 
-interface Shown {
+interface LabelNode {
   node: HTMLElement;
   width: number;
   height: number;
@@ -17,7 +17,7 @@ interface Shown {
 
 export class LabelOverlay {
   private ordered: ClusterEntry[] = [];
-  private readonly shown = new Map<ClusterEntry, Shown>();
+  private readonly shown = new Map<ClusterEntry, LabelNode>();
   /** Where labels are on the screen. */
   private placed: { cluster: ClusterEntry; x: number; y: number; width: number; height: number }[] = [];
 
@@ -49,7 +49,7 @@ export class LabelOverlay {
       const { width, height } = this.shown.get(cluster)!;
       return { x, y, width, height };
     });
-    const places = placeLabels(boxes, camera.size(), covers.value);
+    const places = placeLabels(boxes, camera.size(), obstacles.value);
     const visible = state.shownClusters.value;
     this.placed = [];
     wanted.forEach((cluster, i) => {
@@ -73,7 +73,7 @@ export class LabelOverlay {
       this.shown.delete(cluster);
     }
     const theme = state.theme.value;
-    const made: Shown[] = [];
+    const made: LabelNode[] = [];
     for (const cluster of wanted) {
       if (this.shown.has(cluster)) continue;
       const node = document.createElement("div");

@@ -1,12 +1,12 @@
 /** Which points are lit, the others being dimmed: what is selected or was found, as far as the filters let it pass. */
 
 import type { LoadedTile } from "../engine/generation";
-import { placeAt } from "../engine/positions";
+import { positionAt } from "../engine/positions";
 import { maskOf, type Selection } from "../engine/selection";
 import type { Row } from "../state";
 
 /** Points of which so many have rings as lie apart. */
-const MOST_RINGED = 240;
+const MAX_RINGED = 240;
 
 export class Lit {
   /** Changes when what is lit does; empty while nothing is singled out. */
@@ -66,29 +66,29 @@ export class LitClusters {
 }
 
 /** The best of a list that is drawn and shown: where it lies. */
-export function ringsOf(rows: readonly Row[], tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean): Place[] {
+export function ringsOf(rows: readonly Row[], tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean): DrawnPosition[] {
   const found = [];
   for (const row of rows) {
-    if (found.length >= MOST_RINGED) break;
-    const place = placeOf(row, tiles, shows);
+    if (found.length >= MAX_RINGED) break;
+    const place = positionOf(row, tiles, shows);
     if (place) found.push(place);
   }
   return found;
 }
 
-export interface Place {
+export interface DrawnPosition {
   x: number;
   y: number;
   cluster: number;
 }
 
 /** Where a document is, if its tile is here. */
-export function placeOf({ generation, position }: Row, tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean = () => true): Place | null {
+export function positionOf({ generation, position }: Row, tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean = () => true): DrawnPosition | null {
   for (const tile of tiles) {
     const i = position - tile.info.first;
     if (tile.generation !== generation || i < 0 || i >= tile.count) continue;
     if (!shows(tile, i)) return null;
-    const [x, y] = placeAt(tile, i);
+    const [x, y] = positionAt(tile, i);
     return { x, y, cluster: tile.cluster[i] };
   }
   return null;

@@ -3,7 +3,7 @@
 import type { Generation, LoadedTile } from "../engine/generation";
 import { chooseAll, type Box, type Choice, type TileInfo } from "../engine/lod";
 
-const PARALLEL = 6;
+const CONCURRENCY = 6;
 /** Tiles that left the view are kept up to this many points. */
 const KEPT_POINTS = 3_000_000;
 
@@ -111,7 +111,7 @@ export class TileLoader {
 
   private pump(): void {
     for (const { generation, info, name } of this.wanted) {
-      if (this.running.size >= PARALLEL) return;
+      if (this.running.size >= CONCURRENCY) return;
       if (this.loaded.has(name) || this.running.has(name) || this.failed.has(name)) continue;
       const controller = new AbortController();
       this.running.set(name, controller);

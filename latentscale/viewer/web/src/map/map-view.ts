@@ -1,29 +1,29 @@
 /** The map: a picture of the tiles that the camera needs, drawn again when anything that it follows changes. */
 
 import { effect, untracked } from "@preact/signals";
-import { covers, settled } from "../obstacles";
+import { obstacles, layoutSettled } from "../obstacles";
 import type { ClusterEntry, NumberColumn } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
-import { insetsOf, NARROW } from "../engine/insets";
+import { insetsOf, NARROW_WIDTH } from "../engine/insets";
 import { isInside, isShown, type Box } from "../engine/lod";
 import { isCloseUp } from "../engine/overview";
-import { nearestMiddle } from "../engine/nearest";
+import { nearestToCentre } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
-import { closestOf } from "../engine/positions";
+import { maxMapWidth } from "../engine/positions";
 import { pointDensity, pointStyle } from "../engine/points";
 import { scanDrawn } from "../engine/drawn-points";
-import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
+import { countSelected, selectionOf, type Operation, type Selection } from "../engine/selection";
 import type { Shape } from "../engine/shape";
-import { isFiltering, passingNow, retryFilters } from "../filtering";
+import { isFiltering, cachedPassingMask, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import type { Drawing } from "./drawing";
-import { Finer } from "./refinement";
+import { Refinement } from "./refinement";
 import { FirstPicture } from "./first-picture";
-import type { Growths } from "./size-factors";
+import type { SizeFactors } from "./size-factors";
 import { LabelOverlay } from "./label-overlay";
-import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
+import { Lit, LitClusters, positionOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Outlines } from "./outlines";
@@ -36,14 +36,14 @@ import type { Spatial } from "./spatial";
 import { listenForShapes, type Corner } from "./shape-select";
 
 /** A tile is opened when its edge is as many pixels on the screen. */
-const MIN_EDGE = 150;
+const MIN_TILE_EDGE = 150;
 /** Milliseconds between counts of what is in view. */
-const COUNT_EVERY = 60;
+const COUNT_INTERVAL_MS = 60;
 /** Milliseconds of rest before what is in view is listed, and how much of it at most. */
-const LIST_AFTER = 200;
-const MOST_LISTED = 2_000;
+const LIST_DELAY_MS = 200;
+const MAX_LISTED = 2_000;
 /** Px of a window that has room for a picture of the whole map. */
-const LEAST_HEIGHT = 480;
+const MIN_OVERVIEW_HEIGHT = 480;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -71,7 +71,7 @@ export class MapView {
   private readonly shading: Shading;
   private readonly lit = new Lit();
   private readonly litClusters = new LitClusters();
-  private readonly finer = new Finer(
+  private readonly finer = new Refinement(
     () => this.placedAnew(),
     (error) => state.report("Places of points, close up", error),
   );
@@ -97,7 +97,7 @@ export class MapView {
   /** The map in space, while it is turned. */
   private space: Spatial | null = null;
   /** How large points are by a column; null while all are as large. */
-  private growths: Growths | null = null;
+  private growths: SizeFactors | null = null;
   private asked = 0;
   /** Whether something that the picture follows from has changed since the last frame. */
   private stale = false;
@@ -132,9 +132,9 @@ export class MapView {
     this.camera = new MapCamera(
       elements.canvas,
       side,
-      closestOf(generations),
+      maxMapWidth(generations),
       whole,
-      () => insetsOf(this.camera.size(), covers.value),
+      () => insetsOf(this.camera.size(), obstacles.value),
       () => this.cameraMoved(),
     );
     this.shading = new Shading(
@@ -180,7 +180,7 @@ export class MapView {
     );
     this.follow();
     // Before the first frame asks for tiles.
-    void settled();
+    void layoutSettled();
   }
 
   private get here(): Drawing | null {
@@ -250,7 +250,7 @@ export class MapView {
       const selected = state.shownSelection.value?.documents ?? null;
       // Nothing found is nothing to single out: the map stays as it was.
       const found = !selected && state.found.value?.hits.length ? selectionOf(state.found.value.hits) : null;
-      this.lit.set(selected ?? found, isFiltering() ? (tile) => passingNow(tile, () => this.moreIsLit()) : null);
+      this.lit.set(selected ?? found, isFiltering() ? (tile) => cachedPassingMask(tile, () => this.moreIsLit()) : null);
       this.ring();
       this.refresh();
     });
@@ -270,7 +270,7 @@ export class MapView {
       this.refresh();
     });
     follow(() => {
-      void covers.value;
+      void obstacles.value;
       // The first view keeps clear of panels as they come, as long as the user has done nothing.
       if (!this.acted) this.camera.resized();
       if (!this.acted) this.space?.resized();
@@ -280,9 +280,9 @@ export class MapView {
 
   private async grow(column: NumberColumn): Promise<void> {
     try {
-      const { Growths } = await import("./size-factors");
+      const { SizeFactors } = await import("./size-factors");
       if (state.sizeColumn.value !== column) return;
-      this.growths = new Growths(column, () => this.refresh());
+      this.growths = new SizeFactors(column, () => this.refresh());
       this.refresh();
     } catch (error) {
       state.report("Size", error as Error);
@@ -304,7 +304,7 @@ export class MapView {
     }
     state.tool.value = null;
     const asked = (this.asked += 1);
-    const wants = (): boolean => asked === this.asked && state.spatial.value && !this.ended;
+    const isWanted = (): boolean => asked === this.asked && state.spatial.value && !this.ended;
     try {
       const { SpaceView } = await import("./space-view");
       const host = {
@@ -321,7 +321,7 @@ export class MapView {
         steered: () => this.onCamera(),
         problem: (error: Error) => state.report("Heights", error),
       };
-      const space = await SpaceView.open(host, wants);
+      const space = await SpaceView.open(host, isWanted);
       if (!space) return;
       this.space?.end();
       this.here?.steer(false);
@@ -384,8 +384,8 @@ export class MapView {
     this.stale = false;
     // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
     const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
-    this.loader.want(view, scale, this.started ? this.budget : Math.min(this.budget, BUDGET.software), MIN_EDGE, state.colour.value === ADDED);
-    const drawn = this.space ? inSpace(this.loader.drawn(), this.space) : this.loader.drawn();
+    this.loader.want(view, scale, this.started ? this.budget : Math.min(this.budget, BUDGET.software), MIN_TILE_EDGE, state.colour.value === ADDED);
+    const drawn = this.space ? drawnInSpace(this.loader.drawn(), this.space) : this.loader.drawn();
     if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
       this.tiles = drawn.tiles;
       this.ring();
@@ -420,14 +420,14 @@ export class MapView {
   /** Mark a document on the map, if it is drawn. */
   point(row: state.Row | null): void {
     this.pointedAt = row;
-    state.pointedRow.value = row && placeOf(row, this.tiles);
+    state.pointedRow.value = row && positionOf(row, this.tiles);
   }
 
   /** Points were moved to where they lie more exactly, and what is around them with them. */
   private placedAnew(): void {
     this.ring();
     const { value: pinned } = state.pinned;
-    const place = pinned && placeOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
+    const place = pinned && positionOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
     if (place && (place.x !== pinned.x || place.y !== pinned.y)) state.pinned.value = { ...pinned, ...place };
     if (this.pointedAt) this.point(this.pointedAt);
     this.pointing.mapMoved();
@@ -447,17 +447,17 @@ export class MapView {
 
   drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection {
     // What is selected already does not count: more may be added to it.
-    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, passingNow(tile, () => this.moreIsLit())]) : []);
+    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, cachedPassingMask(tile, () => this.moreIsLit())]) : []);
     const shows = (tile: LoadedTile, i: number) => isShown(i, tile.share) && this.shading.shows(tile, i) && masks.get(tile)?.[i] !== 0;
     return scanDrawn(this.tiles, shape, (tile, i) => shows(tile, i) && (!clusters || clusters.has(tile.cluster[i])));
   }
 
   drawnOf(selection: Selection): number {
-    return countIn(selection, this.tiles);
+    return countSelected(selection, this.tiles);
   }
 
   private rowsIn(box: Box, limit: number): { rows: state.Row[]; all: number } {
-    const { places, all } = nearestMiddle(this.tiles, box, (tile, i) => this.shows(tile, i), limit);
+    const { places, all } = nearestToCentre(this.tiles, box, (tile, i) => this.shows(tile, i), limit);
     return { rows: places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index })), all };
   }
 
@@ -483,7 +483,7 @@ export class MapView {
   }
 
   private list(): void {
-    const { rows, all } = this.space?.list(MOST_LISTED) ?? this.rowsIn(this.camera.free(), MOST_LISTED);
+    const { rows, all } = this.space?.list(MAX_LISTED) ?? this.rowsIn(this.camera.free(), MAX_LISTED);
     const old = state.inView.value;
     const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
     if (!same) state.inView.value = { rows, all };
@@ -496,11 +496,11 @@ export class MapView {
     if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
     if ((state.listing.value && !state.litRows.value) || state.treeShown.value) {
       clearTimeout(this.listTimer);
-      this.listTimer = window.setTimeout(() => this.follows(), LIST_AFTER);
+      this.listTimer = window.setTimeout(() => this.follows(), LIST_DELAY_MS);
     }
     if (old.loading && !loading) this.count();
     // In space each point is projected to be counted.
-    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY + (this.space ? old.points / 2_000 : 0));
+    else this.counting ||= window.setTimeout(() => this.count(), COUNT_INTERVAL_MS + (this.space ? old.points / 2_000 : 0));
   }
 
   private count(): void {
@@ -602,7 +602,7 @@ export class MapView {
   /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
   private placeOverview(): void {
     const { width, height } = this.camera.size();
-    const wanted = !this.space && width > NARROW && height >= LEAST_HEIGHT && isCloseUp(this.body, this.camera.free());
+    const wanted = !this.space && width > NARROW_WIDTH && height >= MIN_OVERVIEW_HEIGHT && isCloseUp(this.body, this.camera.free());
     if (!wanted) {
       if (typeof this.overview === "object") this.overview?.end();
       this.overview = null;
@@ -693,7 +693,7 @@ export class MapView {
 }
 
 /** What is drawn of a map in space: tiles whose heights are here. */
-function inSpace(drawn: Drawn, space: Spatial): Drawn {
+function drawnInSpace(drawn: Drawn, space: Spatial): Drawn {
   const { tiles, loading, failed } = space.drawable(drawn.tiles);
   return {
     ...drawn,

@@ -6,9 +6,9 @@ import * as state from "../state";
 
 const SVG = "http://www.w3.org/2000/svg";
 /** With more clusters isolated, outlines would only be a tangle. */
-const MOST_OUTLINES = 6;
+const MAX_OUTLINES = 6;
 /** Rings around so many points at most: more would hide the map. */
-const MOST_RINGS = 60;
+const MAX_RINGS = 60;
 
 /** What one mark is: its element, and the attributes that place it. */
 interface Mark {
@@ -35,7 +35,7 @@ export function drawMarks(
 ): void {
   const marks: Mark[] = [];
   if (lines) marks.push({ kind: "path", attributes: { ...lines, class: "contours" } });
-  for (const cluster of state.pointed.value ? [state.pointed.value] : fewIsolated()) {
+  for (const cluster of state.pointed.value ? [state.pointed.value] : outlinedClusters()) {
     const found = outlinesOf(cluster);
     const outline = outlineMark(cluster, found.length ? found : [hullOf(cluster)], screen);
     if (outline) marks.push(outline);
@@ -47,7 +47,7 @@ export function drawMarks(
     marks.push({ kind: "circle", attributes: { cx: left.toFixed(1), cy: top.toFixed(1), r: radius.toFixed(1), class: kind } });
   };
   const radius = pointSize / 2;
-  for (const hit of apart(state.hits.value, screen, radius + 3)) ring(hit, "hit", radius + 3);
+  for (const hit of withoutOverlap(state.hits.value, screen, radius + 3)) ring(hit, "hit", radius + 3);
   if (state.pinned.value) {
     ring(state.pinned.value, "pinned-outer", radius + 7);
     ring(state.pinned.value, "pinned", radius + 4);
@@ -89,17 +89,17 @@ function outlineMark(cluster: ClusterEntry, rings: readonly (readonly number[])[
   };
 }
 
-function fewIsolated(): ClusterEntry[] {
+function outlinedClusters(): ClusterEntry[] {
   const refs = [...state.isolated.value];
-  return refs.length > MOST_OUTLINES ? [] : refs.map((ref) => state.byRef.value.get(ref)).filter((c) => c !== undefined);
+  return refs.length > MAX_OUTLINES ? [] : refs.map((ref) => state.clustersByRef.value.get(ref)).filter((c) => c !== undefined);
 }
 
 /** The best first, none on another: rings that lie over each other hide the points that they are around. */
-function apart(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
+function withoutOverlap(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
   const kept: [left: number, top: number][] = [];
   return points.filter((point) => {
     const at = screen.onScreen ? screen.onScreen(point) : screen.project(point.x, point.y);
-    if (!at || kept.length >= MOST_RINGS || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
+    if (!at || kept.length >= MAX_RINGS || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
     kept.push(at);
     return true;
   });

@@ -1,6 +1,6 @@
 /** Around the islands of clusters, and along equal density: lines made of the root tiles, a sample of the map that is always here. */
 
-import { pointsOf } from "../engine/drawn-points";
+import { coordinatesOf } from "../engine/drawn-points";
 import type { ClusterEntry } from "../engine/format";
 import { REMOVED, type LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";
@@ -31,7 +31,7 @@ export class Outlines {
     let found = this.made.get(cluster);
     if (!found) {
       const leaves = new Set(state.leaves.value.get(`${cluster.layer}.${cluster.id}`));
-      this.made.set(cluster, (found = outlinesOf(pointsOf(this.roots, (tile, i) => leaves.has(tile.cluster[i])))));
+      this.made.set(cluster, (found = outlinesOf(coordinatesOf(this.roots, (tile, i) => leaves.has(tile.cluster[i])))));
     }
     return found;
   };
@@ -40,7 +40,7 @@ export class Outlines {
   contours(camera: MapCamera): { d: string; transform: string } {
     const { x0, y0, x1, y1 } = this.body;
     const unit = Math.max(x1 - x0, y1 - y0) / SIDE || 1;
-    this.lines ??= densityContours(pointsOf(this.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
+    this.lines ??= densityContours(coordinatesOf(this.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
       .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unit).toFixed(1)).join(" ")}Z`)
       .join("");
     const [left, top] = camera.project(x0, y0);

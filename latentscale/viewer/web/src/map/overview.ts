@@ -1,17 +1,17 @@
 /** A small picture of the whole map in a corner while the window shows little of it: where it is, and a way elsewhere. */
 
-import { cover } from "../obstacles";
+import { obstacleRef } from "../obstacles";
 import type { LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";
 import { stepOf } from "../engine/positions";
-import { frameIn, overviewBox } from "../engine/overview";
+import { viewFrame, overviewBox } from "../engine/overview";
 import type { MapCamera } from "./camera";
 import type { Shading } from "./shading";
 
 /** The longer and the shorter side of the picture are at most so many px. */
-const LARGEST = { width: 168, height: 132 };
+const MAX_SIZE = { width: 168, height: 132 };
 /** Pixels of the frame at least: smaller, it could not be seen. */
-const LEAST_FRAME = 6;
+const MIN_FRAME = 6;
 
 export class Overview {
   private readonly root = document.createElement("div");
@@ -19,7 +19,7 @@ export class Overview {
   private readonly frame = document.createElement("div");
   private readonly box: Box;
   private readonly size: { width: number; height: number };
-  private readonly covered = cover(null);
+  private readonly covered = obstacleRef(null);
   private drawn: readonly unknown[] = [];
 
   constructor(
@@ -27,7 +27,7 @@ export class Overview {
     private readonly camera: MapCamera,
     body: Box,
   ) {
-    ({ box: this.box, ...this.size } = overviewBox(body, LARGEST));
+    ({ box: this.box, ...this.size } = overviewBox(body, MAX_SIZE));
     this.root.className = "card overview";
     this.root.setAttribute("aria-hidden", "true");
     this.root.title = "The whole map, and the part that is in the window: press to go there";
@@ -88,7 +88,7 @@ export class Overview {
 
   /** The frame around what is in the window. */
   place(): void {
-    const { left, top, width, height, beyond } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    const { left, top, width, height, beyond } = viewFrame(this.box, this.size, this.camera.free(), MIN_FRAME);
     this.frame.classList.toggle("beyond", beyond);
     Object.assign(this.frame.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
   }

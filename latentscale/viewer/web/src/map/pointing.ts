@@ -1,22 +1,22 @@
 /** Pointing at documents: the one under the pointer, and the one that is pinned. */
 
-import { settled } from "../obstacles";
+import { layoutSettled } from "../obstacles";
 import type { ClusterEntry } from "../engine/format";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
-import { placeAt } from "../engine/positions";
+import { positionAt } from "../engine/positions";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 import type { Spatial } from "./spatial";
 
 /** Milliseconds of rest before a document is read. */
-const DWELL = 120;
+const HOVER_DELAY_MS = 120;
 /** Milliseconds after which a map that was moved is at rest. */
-const REST = 100;
+const SETTLE_MS = 100;
 /** Pixels within which a point is meant: a finger covers more than a pointer. */
-const REACH = { mouse: 8, touch: 18 };
+const PICK_RADIUS = { mouse: 8, touch: 18 };
 /** A click moves less than this many pixels. */
-const STILL = 5;
+const CLICK_SLOP = 5;
 
 export interface Scene {
   tiles(): readonly LoadedTile[];
@@ -49,7 +49,7 @@ export class Pointing {
   listen(canvas: HTMLCanvasElement): void {
     let down: { x: number; y: number } | null = null;
     canvas.addEventListener("pointermove", (event) => {
-      this.pointer = event.buttons === 0 ? hovering(event) : null;
+      this.pointer = event.buttons === 0 ? hoverPosition(event) : null;
       this.hover();
     });
     canvas.addEventListener("pointerleave", () => {
@@ -62,11 +62,11 @@ export class Pointing {
       this.clear();
     });
     canvas.addEventListener("pointerup", (event) => {
-      this.pointer = hovering(event);
-      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) return this.look();
+      this.pointer = hoverPosition(event);
+      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > CLICK_SLOP) return this.look();
       const label = this.scene.labelAt(event.offsetX, event.offsetY);
       if (label) return this.choose(label);
-      const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? REACH.touch : REACH.mouse);
+      const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? PICK_RADIUS.touch : PICK_RADIUS.mouse);
       if (picked) void this.pin(picked);
       else state.pinned.value = null;
     });
@@ -105,7 +105,7 @@ export class Pointing {
   /** Look again under a pointer that rests: points came or went, or are shown or hidden now. */
   look(): void {
     clearTimeout(this.resting);
-    if (this.pointer) this.resting = window.setTimeout(() => this.hover(), REST);
+    if (this.pointer) this.resting = window.setTimeout(() => this.hover(), SETTLE_MS);
   }
 
   /** Pin the document nearest the middle of the window: the way without a pointer. */
@@ -139,11 +139,11 @@ export class Pointing {
     const i = position - info.first;
     // Where these cannot be read, the map says so, and draws it where its tile has it.
     if (generation.isCoarse(tile, this.camera.scale)) await generation.refine(tile).catch(() => undefined);
-    const [x, y] = placeAt(tile, i);
+    const [x, y] = positionAt(tile, i);
     state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number, position };
     state.notice.value = null;
     if (!move) return;
-    await settled();
+    await layoutSettled();
     const space = this.scene.space();
     if (space) space.reveal(state.pinned.value);
     else this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
@@ -162,7 +162,7 @@ export class Pointing {
       const document = await tile.generation.document(tile.info.first + index);
       state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number, position: tile.info.first + index };
       state.notice.value = null;
-      await settled();
+      await layoutSettled();
       const space = this.scene.space();
       if (space) space.reveal(state.pinned.value);
       else this.camera.reveal(x, y);
@@ -194,7 +194,7 @@ export class Pointing {
     const label = this.scene.labelAt(this.pointer.x, this.pointer.y);
     if (label !== this.named) this.clear();
     if (label) return void (state.pointed.value = this.named = label);
-    const picked = this.pick(this.pointer.x, this.pointer.y, REACH.mouse);
+    const picked = this.pick(this.pointer.x, this.pointer.y, PICK_RADIUS.mouse);
     if (!picked) return this.clear();
     const { tile, index, x, y } = picked;
     const position = tile.info.first + index;
@@ -218,9 +218,9 @@ export class Pointing {
         .catch(() => {
           if (still()) state.hovered.value = { ...state.hovered.value!, failed: true };
         });
-    }, DWELL);
+    }, HOVER_DELAY_MS);
   }
 }
 
-const hovering = (event: PointerEvent): { x: number; y: number } | null =>
+const hoverPosition = (event: PointerEvent): { x: number; y: number } | null =>
   event.pointerType === "touch" ? null : { x: event.offsetX, y: event.offsetY };

@@ -6,7 +6,7 @@ import { Model } from "@luma.gl/engine";
 import type { LoadedTile } from "../engine/generation";
 import type { Palette } from "../engine/colour";
 import { STEPS } from "../engine/positions";
-import type { Growths } from "./size-factors";
+import type { SizeFactors } from "./size-factors";
 
 /** A luma.gl 9.4 uniform block is read line by line: one member a line. */
 const block = /* glsl */ `\
@@ -68,20 +68,20 @@ const pyramidModule = {
  * How a layer places a point, of which `steps` along the edges of the tile are known: what it declares, its position and by
  * what factor it grows, and what follows its colour.
  */
-export interface Placing {
+export interface PointPlacement {
   declared: string;
   position: string;
   finish: string;
 }
 
-const FLAT: Placing = {
+const FLAT: PointPlacement = {
   declared: "",
   // Whole steps first, which are exact: what is left close to the middle is small.
   position: /* glsl */ `gl_Position = vec4((steps - pyramid.whole - pyramid.rest) * pyramid.scale, 0.0, 1.0);`,
   finish: "",
 };
 
-const vertexShader = ({ declared, position, finish }: Placing): string => /* glsl */ `\
+const vertexShader = ({ declared, position, finish }: PointPlacement): string => /* glsl */ `\
 #version 300 es
 #define SHADER_NAME pyramid-vertex
 in vec2 positions;
@@ -173,7 +173,7 @@ export interface PyramidLayerProps extends LayerProps {
   lit: (tile: LoadedTile) => Uint8Array | null;
   litKey: string;
   /** Factors of the points' diameters, by tile; null where all are as large. */
-  growths: Growths | null;
+  growths: SizeFactors | null;
   pointSize: number;
   pointOpacity: number;
   dimmedOpacity: number;
@@ -187,7 +187,7 @@ export interface PyramidLayerProps extends LayerProps {
 
 /** What a layer that places points elsewhere brings along. */
 export interface Program {
-  placing: Placing;
+  placing: PointPlacement;
   fs: string;
   modules: readonly unknown[];
   layout: readonly { name: string; format: "float32x2" }[];
@@ -204,10 +204,10 @@ interface TileBuffers {
   shades: Buffer | null;
   shadeKey: string;
   growths: Buffer | null;
-  grownBy: Growths | null;
+  grownBy: SizeFactors | null;
 }
 
-const NOTHING = { uniforms: {}, attributes: {} };
+const NO_EXTRAS = { uniforms: {}, attributes: {} };
 
 export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> extends Layer<Props> {
   static override layerName = "PyramidLayer";
@@ -225,7 +225,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
 
   /** Uniforms and buffers of a tile beyond those of all layers; null where it cannot be drawn. */
   protected extra(_tile: LoadedTile): { uniforms: Record<string, Record<string, unknown>>; attributes: Record<string, Buffer> } | null {
-    return NOTHING;
+    return NO_EXTRAS;
   }
 
   /** A tile's points are drawn no more. */
@@ -365,7 +365,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     let buffers = this.state.buffers.get(tile);
     if (!buffers) {
       buffers = {
-        ...placesOf(device, tile),
+        ...positionBuffers(device, tile),
         clusters: device.createBuffer({ data: this.clustersOf(tile) }),
         litKey: this.props.litKey,
         shades: null,
@@ -378,7 +378,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     if (buffers.placed !== tile.xy) {
       buffers.positions.destroy();
       buffers.fines?.destroy();
-      Object.assign(buffers, placesOf(device, tile));
+      Object.assign(buffers, positionBuffers(device, tile));
     }
     const { shades, shadeKey, growths, litKey } = this.props;
     if (buffers.litKey !== litKey) {
@@ -407,7 +407,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
 }
 
 /** A tile's own steps, and apart from them what lies between: a float has room for one as well as the other. */
-function placesOf(device: Device, { xy, steps, count }: LoadedTile): Pick<TileBuffers, "positions" | "fines" | "placed"> {
+function positionBuffers(device: Device, { xy, steps, count }: LoadedTile): Pick<TileBuffers, "positions" | "fines" | "placed"> {
   if (xy instanceof Uint16Array) return { positions: device.createBuffer({ data: xy }), fines: null, placed: xy };
   const within = steps / STEPS;
   const [whole, rest] = [new Uint16Array(2 * count), new Uint8Array(2 * count)];

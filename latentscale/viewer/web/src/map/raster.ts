@@ -7,12 +7,12 @@ import * as state from "../state";
 import type { MapCamera } from "./camera";
 
 /** The value of the densest cell. */
-const MOST = 252;
+const MAX_VALUE = 252;
 /** It helps while less than this part of the documents is drawn. */
-const SAMPLE = 0.7;
+const MAX_RATE = 0.7;
 /** Pixels of a cell from which the shade fades, and where it is gone: beyond them cells would be seen, not a density. */
-const FADES = 12;
-const GONE = 28;
+const FADE_START = 12;
+const FADE_END = 28;
 /** How much of the ink the densest cell has; by this power of it, so that a few documents far out are no cloud. */
 const POWER = 1.5;
 const INK = { dark: { rgb: [196, 206, 224], most: 0.42 }, light: { rgb: [60, 66, 84], most: 0.3 } } as const;
@@ -43,7 +43,7 @@ export class Raster {
     const bounds = tree.bounds({ z: 0, x: 0, y: 0 });
     const { scale } = this.camera;
     const cell = (entry.side / cells) * scale;
-    const seen = wanted && cells > 0 && rate < SAMPLE && cell < GONE;
+    const seen = wanted && cells > 0 && rate < MAX_RATE && cell < FADE_END;
     if (seen && !this.asked) void this.read(cells);
     if (!seen || !this.values) {
       this.canvas.hidden = true;
@@ -52,7 +52,7 @@ export class Raster {
     this.paint(cells);
     const [left, top] = this.camera.project(bounds.x0, bounds.y1);
     this.canvas.style.transform = `translate(${left}px, ${top}px) scale(${cell})`;
-    this.canvas.style.opacity = Math.min(1, (GONE - cell) / (GONE - FADES)).toFixed(3);
+    this.canvas.style.opacity = Math.min(1, (FADE_END - cell) / (FADE_END - FADE_START)).toFixed(3);
     this.canvas.hidden = false;
     return true;
   }
@@ -89,7 +89,7 @@ export class Raster {
       // The first row is the lowest of the map.
       const at = 4 * ((cells - 1 - Math.floor(i / cells)) * cells + (i % cells));
       data.set(rgb, at);
-      data[at + 3] = 255 * (value / MOST) ** POWER * most;
+      data[at + 3] = 255 * (value / MAX_VALUE) ** POWER * most;
     });
     this.canvas.getContext("2d")!.putImageData(picture, 0, 0);
   }

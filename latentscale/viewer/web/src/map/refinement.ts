@@ -2,7 +2,7 @@
 
 import type { LoadedTile } from "../engine/generation";
 
-export class Finer {
+export class Refinement {
   private readonly asked = new WeakSet<LoadedTile>();
   private missing: LoadedTile[] = [];
 

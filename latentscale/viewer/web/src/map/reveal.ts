@@ -5,7 +5,7 @@ import type { Box } from "../engine/lod";
 import type { MapCamera } from "./camera";
 
 /** Less of the cluster, or of the free part of the window where the cluster is larger, is not seen as the cluster. */
-const ENOUGH = 0.5;
+const MIN_VISIBLE = 0.5;
 
 /** The box of a cluster's outline, or of its label where there is none. */
 export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undefined): Box | null {
@@ -21,7 +21,7 @@ export function revealCluster(camera: MapCamera, box: Box): void {
   const free = camera.free();
   const across = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);
   const along = Math.min(box.y1, free.y1) - Math.max(box.y0, free.y0);
-  const least = ENOUGH * Math.min(area(box), area(free));
+  const least = MIN_VISIBLE * Math.min(area(box), area(free));
   const seen = across > 0 && along > 0 && across * along >= least;
   if (seen) return;
   if (fits(box, free)) camera.reveal((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2);

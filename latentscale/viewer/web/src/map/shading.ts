@@ -23,8 +23,8 @@ import { maskOf } from "../engine/selection";
 import * as state from "../state";
 
 /** Columns of tiles that are kept, and how many go at once when there are more. */
-const KEPT = 600;
-const DROPPED = 200;
+const MAX_CACHED = 600;
+const EVICTED = 200;
 
 /** Whether points have the hues of their clusters: while they have others, a hue names no cluster. */
 export const hasHues = (): boolean => /^(cluster|layer:|nearest)/.test(state.colour.value);
@@ -56,7 +56,7 @@ export class Shading {
     const layer = /^layer:(\d+)$/.exec(colour);
     const isShown = (id: number) => !shown || shown.has(id);
     const own = (cluster: state.Hue) => {
-      const entry = layer && state.byRef.value.get(`0.${cluster.id}`);
+      const entry = layer && state.clustersByRef.value.get(`0.${cluster.id}`);
       const at = entry ? state.ancestor(entry, Number(layer[1])) : cluster;
       return clusterColour(at.hue, at.shade, theme);
     };
@@ -102,7 +102,7 @@ export class Shading {
           this.changed();
         });
     }
-    if (this.columns.size > KEPT) for (const name of [...this.columns.keys()].slice(0, DROPPED)) this.columns.delete(name);
+    if (this.columns.size > MAX_CACHED) for (const name of [...this.columns.keys()].slice(0, EVICTED)) this.columns.delete(name);
   }
 
   /** Whether a column of these tiles is on its way, and how many of their documents have none: they are grey. */

@@ -3,15 +3,15 @@
 import type { Operation } from "../engine/selection";
 
 /** A shape of fewer pixels is a click. */
-const LEAST = 4;
+const MIN_SIZE = 4;
 /** Pixels between two corners of a lasso. */
-const STEP = 3;
+const LASSO_STEP = 3;
 const SVG = "http://www.w3.org/2000/svg";
 
 export type Corner = [left: number, top: number];
 export type Tool = "box" | "lasso";
 
-export interface Drawing {
+export interface ShapeHost {
   /** Whether the map lies flat: what is drawn over a map in space is no area of it. */
   flat(): boolean;
   /** What was chosen to be drawn; null: only Shift draws. */
@@ -24,7 +24,7 @@ export interface Drawing {
 }
 
 /** Without a tool Shift is what draws, so that it says nothing else; with one, Shift adds and Alt takes away. */
-function asked(event: PointerEvent, drawing: Drawing): { tool: Tool; operation: Operation } | null {
+function requestedShape(event: PointerEvent, drawing: ShapeHost): { tool: Tool; operation: Operation } | null {
   if (!drawing.flat()) return null;
   const tool = drawing.tool();
   const operation = drawing.operation();
@@ -34,7 +34,7 @@ function asked(event: PointerEvent, drawing: Drawing): { tool: Tool; operation: 
 }
 
 /** Listen on the element that holds the canvas, before the canvas does: the map must not move with the pointer. */
-export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: Drawing): () => void {
+export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: ShapeHost): () => void {
   let begun: { tool: Tool; operation: Operation; pointer: number } | null = null;
   let corners: Corner[] = [];
   let outline: SVGSVGElement | null = null;
@@ -53,7 +53,7 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
   const extend = (to: Corner): void => {
     const [first, last] = [corners[0], corners[corners.length - 1]];
     if (begun!.tool === "box") corners = [first, [to[0], first[1]], to, [first[0], to[1]]];
-    else if (Math.hypot(to[0] - last[0], to[1] - last[1]) >= STEP) corners.push(to);
+    else if (Math.hypot(to[0] - last[0], to[1] - last[1]) >= LASSO_STEP) corners.push(to);
   };
   const move = (event: PointerEvent): void => {
     event.stopPropagation();
@@ -74,10 +74,10 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
     const [drawn, { operation }] = [corners, begun!];
     end();
     const spread = (axis: 0 | 1) => Math.max(...drawn.map((corner) => corner[axis])) - Math.min(...drawn.map((corner) => corner[axis]));
-    if (drawn.length > 2 && spread(0) > LEAST && spread(1) > LEAST) drawing.done(drawn, operation);
+    if (drawn.length > 2 && spread(0) > MIN_SIZE && spread(1) > MIN_SIZE) drawing.done(drawn, operation);
   };
   const down = (event: PointerEvent): void => {
-    const what = event.button === 0 && event.target === canvas ? asked(event, drawing) : null;
+    const what = event.button === 0 && event.target === canvas ? requestedShape(event, drawing) : null;
     if (!what && !begun) return;
     event.stopPropagation();
     event.preventDefault();

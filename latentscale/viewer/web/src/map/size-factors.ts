@@ -2,11 +2,11 @@
 
 import type { NumberColumn } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
-import { growthBy } from "../engine/size-scale";
-import { values } from "../filtering";
+import { sizeFactorOf } from "../engine/size-scale";
+import { tileColumns } from "../filtering";
 import * as state from "../state";
 
-export class Growths {
+export class SizeFactors {
   /** Changes when a tile's values have come, or have failed to. */
   come = 0;
   private readonly found = new WeakMap<LoadedTile, Float32Array | "asked">();
@@ -34,7 +34,7 @@ export class Growths {
 
   private async read(tile: LoadedTile): Promise<void> {
     try {
-      this.found.set(tile, (await values.value!.read(tile, this.column)).map(growthBy(this.column)));
+      this.found.set(tile, (await tileColumns.value!.read(tile, this.column)).map(sizeFactorOf(this.column)));
     } catch (error) {
       this.failed.add(tile);
       state.report(`Size by ${this.column.name}`, error as Error);

@@ -7,21 +7,21 @@ const TURN = 0.32;
 const TILT = 0.26;
 const WHEEL = 0.0016;
 
-export interface Steered {
+export interface OrbitHost {
   orbit(): Orbit;
   size(): { width: number; height: number };
   /** The user moves the map. */
   take(orbit: Orbit): void;
 }
 
-interface Held {
+interface PointerPosition {
   x: number;
   y: number;
 }
 
 /** Listen on the canvas; gives what ends it. */
-export function listenForOrbit(canvas: HTMLCanvasElement, map: Steered): () => void {
-  const held = new Map<number, Held>();
+export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () => void {
+  const held = new Map<number, PointerPosition>();
   let move = false;
   const begin = (event: PointerEvent): void => {
     held.set(event.pointerId, { x: event.clientX, y: event.clientY });
@@ -39,9 +39,9 @@ export function listenForOrbit(canvas: HTMLCanvasElement, map: Steered): () => v
   const drag = (event: PointerEvent): void => {
     const old = held.get(event.pointerId);
     if (!old) return;
-    const before = middle(held);
+    const before = centroid(held);
     held.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    const after = middle(held);
+    const after = centroid(held);
     const [dx, dy] = [after.x - before.x, after.y - before.y];
     let orbit = map.orbit();
     if (held.size > 1) {
@@ -87,7 +87,7 @@ export function zoomed(orbit: Orbit, factor: number, size: { width: number; heig
   return moved(nearer, (left - size.width / 2) * change, (top - size.height / 2) * change);
 }
 
-function middle(held: ReadonlyMap<number, Held>): Held & { spread: number } {
+function centroid(held: ReadonlyMap<number, PointerPosition>): PointerPosition & { spread: number } {
   const points = [...held.values()];
   const x = points.reduce((sum, point) => sum + point.x, 0) / points.length;
   const y = points.reduce((sum, point) => sum + point.y, 0) / points.length;

@@ -7,9 +7,9 @@ const SVG = "http://www.w3.org/2000/svg";
 /** About so many cells along the floor's longer side. */
 const CELLS = 12;
 /** Lines are drawn in pieces: one that runs behind the eye is cut there. */
-const PIECES = 6;
+const SEGMENTS = 6;
 
-export interface Room {
+export interface GridBounds {
   floor: Box;
   low: number;
   high: number;
@@ -24,7 +24,7 @@ export function niceStep(length: number): number {
   return power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
 }
 
-export function drawGrid(svg: SVGSVGElement, frame: Frame, room: Room, share: number, pinned: Corner | null): void {
+export function drawGrid(svg: SVGSVGElement, frame: Frame, room: GridBounds, share: number, pinned: Corner | null): void {
   const { floor, low, high } = room;
   const step = niceStep(Math.max(floor.x1 - floor.x0, floor.y1 - floor.y0));
   const lines: string[] = [];
@@ -53,8 +53,8 @@ export function drawGrid(svg: SVGSVGElement, frame: Frame, room: Room, share: nu
 function line(frame: Frame, from: Corner, to: Corner): string {
   let d = "";
   let last: [number, number] | null = null;
-  for (let i = 0; i <= PIECES; i++) {
-    const t = i / PIECES;
+  for (let i = 0; i <= SEGMENTS; i++) {
+    const t = i / SEGMENTS;
     const at = project(frame, from[0] + (to[0] - from[0]) * t, from[1] + (to[1] - from[1]) * t, from[2] + (to[2] - from[2]) * t);
     if (at) d += `${last ? "L" : "M"}${at[0].toFixed(1)} ${at[1].toFixed(1)}`;
     last = at && [at[0], at[1]];

@@ -1,6 +1,6 @@
 /** Labels in space: at the middles of their clusters, clear of each other, the farther ones with less of their hue. */
 
-import { covers } from "../obstacles";
+import { obstacles } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder } from "../engine/labels";
@@ -8,10 +8,10 @@ import { project, type Frame } from "../engine/orbit";
 import * as state from "../state";
 import { labelNodes } from "./label-nodes";
 
-const MOST = 60;
-const AIR = 3;
+const MAX_LABELS = 60;
+const MARGIN = 3;
 
-interface Shown {
+interface LabelNode {
   node: HTMLElement;
   width: number;
   height: number;
@@ -27,7 +27,7 @@ interface Placed {
 
 export class SpaceLabels {
   private ordered: ClusterEntry[] = [];
-  private readonly made = new Map<ClusterEntry, Shown>();
+  private readonly made = new Map<ClusterEntry, LabelNode>();
   private placed: Placed[] = [];
 
   constructor(private readonly element: HTMLElement) {}
@@ -51,12 +51,12 @@ export class SpaceLabels {
     const wanted = this.ordered
       .filter((cluster) => zoom >= cluster.zoom![0] - 0.4 && zoom <= cluster.zoom![1] + 0.4)
       .sort((a, b) => b.layer - a.layer || Number(before.has(b)) - Number(before.has(a)) || b.size - a.size);
-    const walls = covers.value;
+    const walls = obstacles.value;
     const visible = state.shownClusters.value;
     const kept = new Set<ClusterEntry>();
     this.placed = [];
     for (const cluster of wanted) {
-      if (this.placed.length >= MOST) break;
+      if (this.placed.length >= MAX_LABELS) break;
       const at = project(frame, cluster.x!, cluster.y!, cluster.z!);
       if (!at) continue;
       const [x, y, toward] = at;
@@ -64,7 +64,7 @@ export class SpaceLabels {
       const { node, width, height } = this.nodeOf(cluster);
       if (x < width / 2 || y < height / 2 || x > frame.width - width / 2 || y > frame.height - height / 2) continue;
       const free =
-        !this.placed.some((other) => Math.abs(other.x - x) < (other.width + width) / 2 + AIR && Math.abs(other.y - y) < (other.height + height) / 2 + AIR) &&
+        !this.placed.some((other) => Math.abs(other.x - x) < (other.width + width) / 2 + MARGIN && Math.abs(other.y - y) < (other.height + height) / 2 + MARGIN) &&
         !walls.some((wall) => x + width / 2 > wall.left && x - width / 2 < wall.right && y + height / 2 > wall.top && y - height / 2 < wall.bottom);
       if (!free) continue;
       kept.add(cluster);
@@ -80,7 +80,7 @@ export class SpaceLabels {
     for (const [cluster, { node }] of this.made) node.classList.toggle("hidden", !kept.has(cluster));
   }
 
-  private nodeOf(cluster: ClusterEntry): Shown {
+  private nodeOf(cluster: ClusterEntry): LabelNode {
     let shown = this.made.get(cluster);
     if (shown) return shown;
     const node = document.createElement("div");

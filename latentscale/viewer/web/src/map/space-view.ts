@@ -1,14 +1,14 @@
 /** A map that is turned in space: its way from the flat map and back, its drawing, and what is pointed at. */
 
 import { effect } from "@preact/signals";
-import { covers } from "../obstacles";
+import { obstacles } from "../obstacles";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
-import { Tally } from "../engine/in-view";
+import { ClusterTally } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import type { Box } from "../engine/lod";
-import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
-import { CLOSEST_IN_SPACE, stepOf } from "../engine/positions";
+import { orbitAround, interpolateOrbits, clampOrbit, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
+import { MAX_MAP_WIDTH_IN_SPACE, stepOf } from "../engine/positions";
 import type { Picked } from "../engine/pick";
 import { pickInSpace, scanSpace } from "../engine/space-scan";
 import * as state from "../state";
@@ -17,20 +17,20 @@ import { heightOf, Heights } from "./heights";
 import { drawMarks } from "./marks";
 import type { PyramidLayerProps } from "./pyramid-layer";
 import { listenForOrbit, zoomed } from "./space-control";
-import { drawGrid, type Room } from "./space-grid";
+import { drawGrid, type GridBounds } from "./space-grid";
 import { SpaceLabels } from "./space-labels";
 import { SpaceLayer, type SpaceLayerProps } from "./space-layer";
 import type { Spatial } from "./spatial";
 
 /** The first view: from the south-west, well above the ground. */
-const FIRST = { turn: -24, tilt: 56 };
-const UNFOLD = 1100;
-const MOVE = 420;
+const FIRST_ANGLES = { turn: -24, tilt: 56 };
+const UNFOLD_MS = 1100;
+const MOVE_MS = 420;
 /** Milliseconds without a hand on the map before it turns, and degrees a second. */
-const IDLE = 2500;
-const SPEED = 5;
+const IDLE_MS = 2500;
+const TURN_SPEED = 5;
 /** Degrees that an arrow key turns for 90 pixels that it would pan. */
-const KEY = 12 / 90;
+const DEGREES_PER_PIXEL = 12 / 90;
 
 export interface SpaceHost {
   canvas: HTMLCanvasElement;
@@ -60,7 +60,7 @@ export class SpaceView implements Spatial {
   private orbit: Orbit;
   /** How far the map is on its way from flat. */
   private share = 0;
-  private room: Room;
+  private room: GridBounds;
   private middle: number;
   /** How many generations' root tiles both were measured by. */
   private roots = 0;
@@ -178,7 +178,7 @@ export class SpaceView implements Spatial {
     const at = this.project(point);
     const { left, right, top, bottom } = this.insets();
     if (at && at[0] > left && at[0] < width - right && at[1] > top && at[1] < tall - bottom) return;
-    this.fly(this.centred({ ...this.orbit, target: [point.x, point.y, height * state.heightFactor.value] }), MOVE);
+    this.fly(this.centred({ ...this.orbit, target: [point.x, point.y, height * state.heightFactor.value] }), MOVE_MS);
   }
 
   labelAt(left: number, top: number): ClusterEntry | null {
@@ -197,7 +197,7 @@ export class SpaceView implements Spatial {
   clusters(): Map<number, number> {
     const { width, height } = this.host.camera.size();
     const { left: l, right: r, top: t, bottom: b } = this.insets();
-    const tally = new Tally();
+    const tally = new ClusterTally();
     scanSpace(this.frame(), this.host.tiles(), (tile) => this.heights.of(tile), (tile, i, left, top) => {
       if (left >= l && top >= t && left <= width - r && top <= height - b) tally.add(tile.cluster[i]);
     });
@@ -219,7 +219,7 @@ export class SpaceView implements Spatial {
 
   pan(right: number, up: number, move: boolean): void {
     const scale = scaleOf(this.orbit, this.host.camera.size());
-    this.fly(move ? moved(this.orbit, -right / scale, up / scale) : turned(this.orbit, KEY * right, KEY * up), 140);
+    this.fly(move ? moved(this.orbit, -right / scale, up / scale) : turned(this.orbit, DEGREES_PER_PIXEL * right, DEGREES_PER_PIXEL * up), 140);
   }
 
   zoom(steps: number): void {
@@ -227,17 +227,17 @@ export class SpaceView implements Spatial {
   }
 
   home(): void {
-    this.fly(this.seen(this.host.body, FIRST), MOVE);
+    this.fly(this.seen(this.host.body, FIRST_ANGLES), MOVE_MS);
   }
 
   whole(): void {
-    this.fly(this.seen(this.host.whole, this.orbit), MOVE);
+    this.fly(this.seen(this.host.whole, this.orbit), MOVE_MS);
   }
 
   show(cluster: ClusterEntry, size: number): void {
     const box = { x0: cluster.x! - size / 2, x1: cluster.x! + size / 2, y0: cluster.y! - size / 2, y1: cluster.y! + size / 2 };
     const height = (cluster.z ?? this.middle) * state.heightFactor.value;
-    this.fly(around(box, height, this.host.camera.size(), this.insets(), this.orbit), MOVE);
+    this.fly(orbitAround(box, height, this.host.camera.size(), this.insets(), this.orbit), MOVE_MS);
   }
 
   reset(): void {
@@ -288,28 +288,28 @@ export class SpaceView implements Spatial {
     const { camera, whole, generations } = this.host;
     const factor = state.heightFactor.value;
     const heights = generations.flatMap(({ entry }) => entry.z!.map((z) => z * factor));
-    return bounded(
+    return clampOrbit(
       orbit,
-      { box: whole, side: camera.side, low: Math.min(...heights), high: Math.max(...heights), widest: CLOSEST_IN_SPACE },
+      { box: whole, side: camera.side, low: Math.min(...heights), high: Math.max(...heights), widest: MAX_MAP_WIDTH_IN_SPACE },
       camera.size(),
     );
   }
 
   private insets() {
-    return insetsOf(this.host.camera.size(), covers.value);
+    return insetsOf(this.host.camera.size(), obstacles.value);
   }
 
   /** Where the flat map looked, or its body where nobody has moved it. */
   private firstOrbit(): Orbit {
     const { camera, body } = this.host;
-    if (camera.untouched) return this.seen(body, FIRST);
+    if (camera.untouched) return this.seen(body, FIRST_ANGLES);
     const { x, y } = camera.place;
-    const distance = scaleOf({ target: [x, y, 0], ...FIRST, distance: 1 }, camera.size()) / camera.scale;
-    return { target: [x, y, this.middle * state.heightFactor.value], ...FIRST, distance };
+    const distance = scaleOf({ target: [x, y, 0], ...FIRST_ANGLES, distance: 1 }, camera.size()) / camera.scale;
+    return { target: [x, y, this.middle * state.heightFactor.value], ...FIRST_ANGLES, distance };
   }
 
   private seen(box: Box, angles: { turn: number; tilt: number }): Orbit {
-    return around(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
+    return orbitAround(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
   }
 
   /** The same with its target in the middle of what no panel covers. */
@@ -410,7 +410,7 @@ export class SpaceView implements Spatial {
     this.touched = true;
     this.acted = performance.now();
     this.over(milliseconds, (t) => {
-      this.orbit = t < 1 ? betweenOrbits(from, to, t) : to;
+      this.orbit = t < 1 ? interpolateOrbits(from, to, t) : to;
       if (t < 1) return;
       this.share = 1;
       this.keep();
@@ -421,7 +421,7 @@ export class SpaceView implements Spatial {
 
   private unfold(to: number, done: () => void): void {
     const from = this.share;
-    this.over(UNFOLD * Math.abs(to - from), (t) => {
+    this.over(UNFOLD_MS * Math.abs(to - from), (t) => {
       this.share = from + (to - from) * t;
       if (t === 1) done();
     });
@@ -450,8 +450,8 @@ export class SpaceView implements Spatial {
   /** Turn while nobody does anything with the map. */
   private turnOn(now: number, before: number): void {
     this.turn = requestAnimationFrame((next) => this.turnOn(next, now));
-    if (this.share < 1 || now - this.acted < IDLE || state.hovered.value || state.pinned.value || document.hidden) return;
-    this.orbit = turned(this.orbit, (SPEED * Math.min(100, now - before)) / 1000);
+    if (this.share < 1 || now - this.acted < IDLE_MS || state.hovered.value || state.pinned.value || document.hidden) return;
+    this.orbit = turned(this.orbit, (TURN_SPEED * Math.min(100, now - before)) / 1000);
     this.host.camera.moved = now;
     this.host.shifted();
     this.host.redraw();

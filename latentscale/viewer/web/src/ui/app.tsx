@@ -2,8 +2,8 @@
 
 import { useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { covers } from "../obstacles";
-import { topOfSheets } from "../engine/insets";
+import { obstacles } from "../obstacles";
+import { sheetTop } from "../engine/insets";
 import { HoverCard } from "./hover-card";
 import { Help, Toolbar } from "./toolbar";
 import { lazy } from "./lazy";
@@ -17,7 +17,7 @@ import * as state from "../state";
 const Preview = lazy("Preview", async () => (await import("./preview")).PreviewCard, "card preview");
 
 /** px: rows of buttons at the top of a small window, and the badge below them. */
-const LEAST_ROOM = 180;
+const MIN_ROOM = 180;
 
 export function App() {
   useEffect(() => {
@@ -25,11 +25,11 @@ export function App() {
     return () => removeEventListener("keydown", onKey);
   }, []);
   useSignalEffect(() => {
-    const room = topOfSheets({ width: innerWidth, height: innerHeight }, covers.value);
+    const room = sheetTop({ width: innerWidth, height: innerHeight }, obstacles.value);
     const { style } = document.documentElement;
     style.setProperty("--room", room === null ? "" : `${Math.round(room)}px`);
     // Between sheets and buttons there is no room for what the badge says.
-    style.setProperty("--told", room !== null && room < LEAST_ROOM ? "hidden" : "");
+    style.setProperty("--told", room !== null && room < MIN_ROOM ? "hidden" : "");
   });
   return (
     <>

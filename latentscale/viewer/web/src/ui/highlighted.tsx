@@ -1,22 +1,22 @@
 /** Texts in which the words that are searched for stand out. */
 
-import { marked, spansOf, type Query } from "../engine/tokens";
+import { splitAtMatches, matchSpans, type Query } from "../engine/tokens";
 import * as state from "../state";
 import { shortened } from "./words";
 
 /** Characters of a long text before the first word that was found. */
 const BEFORE = 60;
 
-export function Marked({ text }: { text: string }) {
+export function Highlighted({ text }: { text: string }) {
   const query = state.found.value?.query;
   if (!query) return <>{text}</>;
-  return <>{marked(text, query).map((part, i) => (i % 2 ? <mark key={i}>{part}</mark> : part))}</>;
+  return <>{splitAtMatches(text, query).map((part, i) => (i % 2 ? <mark key={i}>{part}</mark> : part))}</>;
 }
 
 /** At most `length` characters of a text, from shortly before the first word that was found. */
 export function excerpt(text: string, length: number, query: Query | undefined): string {
   const flat = text.replace(/\s+/g, " ").trim();
-  const first = query && flat.length > length ? spansOf(flat, query)[0]?.[0] : undefined;
+  const first = query && flat.length > length ? matchSpans(flat, query)[0]?.[0] : undefined;
   if (first === undefined || first < length - 30) return shortened(flat, length);
   const start = flat.indexOf(" ", first - BEFORE) + 1;
   return `…${shortened(flat.slice(start > 0 && start <= first ? start : first), length)}`;

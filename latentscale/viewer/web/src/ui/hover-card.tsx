@@ -1,14 +1,14 @@
 /** Documents in short: the card of the one under the pointer. */
 
-import { covers } from "../obstacles";
+import { obstacles } from "../obstacles";
 import type { Document } from "../engine/generation";
 import * as state from "../state";
 import { ClusterPath } from "./swatch";
 import { reflowed, shortened, valueText } from "./words";
 
-const SHORT = 420;
+const EXCERPT_LENGTH = 420;
 /** Width of a card with its air, in px, as in `style.css`. */
-const CARD = 392;
+const CARD_WIDTH = 392;
 
 export function textOf(document: Document): string {
   const name = state.index.value?.text ?? null;
@@ -26,7 +26,7 @@ export function HoverCard() {
   const place = state.hoverCard.value;
   const hovered = state.hovered.value;
   if (!place || !hovered) return null;
-  const right = onTheLeft(place.left);
+  const right = isPlacedLeft(place.left);
   const low = place.top > innerHeight - 280;
   const style = {
     left: right ? "auto" : `${place.left + 16}px`,
@@ -42,7 +42,7 @@ export function HoverCard() {
       <ClusterPath id={hovered.cluster} />
       {title && <strong class="hover-title" dir="auto">{title}</strong>}
       {document ? (
-        <p dir="auto">{text ? shortened(reflowed(text), SHORT) : title ? "" : <Brief document={document} />}</p>
+        <p dir="auto">{text ? shortened(reflowed(text), EXCERPT_LENGTH) : title ? "" : <FirstValues document={document} />}</p>
       ) : (
         <p class="muted">{hovered.failed ? "The document could not be read." : "Reading…"}</p>
       )}
@@ -51,15 +51,15 @@ export function HoverCard() {
 }
 
 /** Whether a card beside a point has its room at the left: at the right it would lie over a panel, or leave the window. */
-function onTheLeft(left: number): boolean {
-  const beside = covers.value.filter((one) => one.panel && one.right - one.left < innerWidth / 2);
+function isPlacedLeft(left: number): boolean {
+  const beside = obstacles.value.filter((one) => one.panel && one.right - one.left < innerWidth / 2);
   const before = Math.max(0, ...beside.filter((one) => one.side === "left").map((one) => one.right));
   const behind = Math.min(innerWidth, ...beside.filter((one) => one.side === "right").map((one) => one.left));
-  return behind - left < CARD && left - before > behind - left;
+  return behind - left < CARD_WIDTH && left - before > behind - left;
 }
 
 /** Without a text column: the first few values. */
-export function Brief({ document }: { document: Document }) {
+export function FirstValues({ document }: { document: Document }) {
   return (
     <>
       {document.values.slice(0, 3).map(([column, value]) => (

@@ -31,7 +31,7 @@ export interface Panel {
 }
 
 /** What `keys.ts` answers to. */
-const OTHER_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l", "Home", "Escape", "Enter", "Tab", " "];
+const RESERVED_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l", "Home", "Escape", "Enter", "Tab", " "];
 
 const all: Panel[] = [];
 const states = new Map<string, Signal<boolean>>();
@@ -46,7 +46,7 @@ export function register(panel: Panel): void {
 function check({ id, key }: Panel): void {
   if (!/^[a-z][a-z0-9-]*$/.test(id)) throw new Error(`The id of a panel is of lower-case letters, digits and hyphens: ${id}`);
   if (states.has(id)) throw new Error(`Two panels are called ${id}.`);
-  if (key && (OTHER_KEYS.includes(key.name) || all.some((other) => other.key?.name === key.name)))
+  if (key && (RESERVED_KEYS.includes(key.name) || all.some((other) => other.key?.name === key.name)))
     throw new Error(`The key ${key.name} of the panel ${id} does something else already.`);
 }
 
@@ -58,10 +58,10 @@ export const isOpen = (panel: Panel): boolean =>
   isAvailable(panel) && (typeof panel.open === "function" ? panel.open() : states.get(panel.id)!.value);
 
 /** Whether the user opens and closes it. */
-const isFree = (panel: Panel): boolean => typeof panel.open === "boolean";
+const isUserToggled = (panel: Panel): boolean => typeof panel.open === "boolean";
 
 /** Panels that a button of the toolbar opens. */
-export const withButton = (): Panel[] => all.filter((panel) => isFree(panel) && !panel.Closed && isAvailable(panel));
+export const withButton = (): Panel[] => all.filter((panel) => isUserToggled(panel) && !panel.Closed && isAvailable(panel));
 
 export function setOpen(id: string, open: boolean): void {
   states.get(id)!.value = open;
@@ -89,7 +89,7 @@ export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
   const kept: Record<string, string> = {};
   for (const panel of all) {
     const open = states.get(panel.id)!.value;
-    if (isFree(panel) && open !== panel.open) changed.push(open ? panel.id : `-${panel.id}`);
+    if (isUserToggled(panel) && open !== panel.open) changed.push(open ? panel.id : `-${panel.id}`);
     if (panel.kept?.value) kept[panel.id] = panel.kept.value;
   }
   return { panels: changed, kept };
@@ -99,7 +99,7 @@ export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
 export function restorePanels({ panels = [], kept = {} }: AddressState): void {
   for (const panel of all) {
     const { id } = panel;
-    if (isFree(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
+    if (isUserToggled(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
     if (panel.kept) panel.kept.value = kept[id] ?? "";
   }
 }

@@ -1,6 +1,6 @@
 /** Where panels stand: a column at each side of the window, and a strip at the bottom. */
 
-import { cover } from "../obstacles";
+import { obstacleRef } from "../obstacles";
 import { isOpen, panels, type Panel } from "./panel-registry";
 
 const SIDES = ["left", "right", "bottom"] as const;
@@ -21,7 +21,7 @@ function Slot({ panel }: { panel: Panel }) {
   const open = isOpen(panel);
   const Shown = open ? panel.Component : panel.Closed;
   return (
-    <div class={`slot ${open ? "" : "closed"}`} data-panel={panel.id} ref={cover(open ? panel.side : null, open)}>
+    <div class={`slot ${open ? "" : "closed"}`} data-panel={panel.id} ref={obstacleRef(open ? panel.side : null, open)}>
       {Shown && <Shown />}
     </div>
   );

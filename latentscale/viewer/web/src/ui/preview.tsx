@@ -1,14 +1,14 @@
 /** What a preview says of itself. It reads itself again when a newer state is due: its address keeps what is looked at. */
 
 import { useEffect, useState } from "preact/hooks";
-import { cover } from "../obstacles";
+import { obstacleRef } from "../obstacles";
 import * as state from "../state";
 import { plural } from "./words";
 
 /** Seconds without a touch of the page, before it is read again: nothing is taken from under a hand. */
-const QUIET = 4;
+const IDLE_SECONDS = 4;
 /** Seconds between two looks, at least. */
-const LEAST = 10;
+const MIN_INTERVAL = 10;
 const TOUCHES = ["pointerdown", "pointermove", "wheel", "keydown"] as const;
 
 export function PreviewCard() {
@@ -22,9 +22,9 @@ export function PreviewCard() {
     // Each second, and not once when it is due: a hidden page waits, and so does one that is being used.
     const timer = setInterval(() => {
       setMinutes(Math.floor(age() / 60));
-      const rested = performance.now() - touched > 1000 * QUIET;
-      const looked = performance.now() > 1000 * Math.max(LEAST, due / 4);
-      if (!document.hidden && rested && looked && age() > due) location.reload();
+      const rested = performance.now() - touched > 1000 * IDLE_SECONDS;
+      const isDue = performance.now() > 1000 * Math.max(MIN_INTERVAL, due / 4);
+      if (!document.hidden && rested && isDue && age() > due) location.reload();
     }, 1000);
     return () => {
       clearInterval(timer);
@@ -32,7 +32,7 @@ export function PreviewCard() {
     };
   }, []);
   return (
-    <aside class="card preview" aria-label="Preview" ref={cover(null)}>
+    <aside class="card preview" aria-label="Preview" ref={obstacleRef(null)}>
       <p>
         <b>Preview.</b> {said}
       </p>

@@ -1,7 +1,7 @@
 /** What the page says of itself: how much of the map is drawn, and what went wrong. */
 
 import { commands } from "../commands";
-import { cover } from "../obstacles";
+import { obstacleRef } from "../obstacles";
 import * as state from "../state";
 import { Icon } from "./icon";
 import { count, plural } from "./words";
@@ -11,15 +11,15 @@ export function Badge() {
   if (!state.manifest.value || state.trouble.value) return null;
   const { loading, reading } = state.drawn.value;
   return (
-    <div class="badge" role="status" ref={cover(null)}>
+    <div class="badge" role="status" ref={obstacleRef(null)}>
       {(loading || reading) && <span class="pulse" aria-hidden="true" />}
-      <Drawn />
-      <Missing />
+      <DrawnStatus />
+      <MissingStatus />
     </div>
   );
 }
 
-function Drawn() {
+function DrawnStatus() {
   const { points, sampled, overBudget, loading, slowed, failedFiles, shaded } = state.drawn.value;
   const all = state.documents.value;
   if (!points && !loading && !failedFiles)
@@ -54,7 +54,7 @@ function Drawn() {
 }
 
 /** What should be seen and is not. */
-function Missing() {
+function MissingStatus() {
   const { failedFiles, failedDocuments, reading, grey } = state.drawn.value;
   const column = state.column.value?.name ?? "their colours";
   if (!failedFiles && !grey) return reading ? <span> · reading {column}: points are grey until then</span> : null;
@@ -85,7 +85,7 @@ export function Problems() {
   const problems = [...state.problems.value];
   if (!problems.length || state.trouble.value) return null;
   return (
-    <div class="card notice problems" role="alert" ref={cover(null)}>
+    <div class="card notice problems" role="alert" ref={obstacleRef(null)}>
       <ul>
         {problems.map(([what, text]) => (
           <li key={what}>

@@ -2,7 +2,7 @@
 
 import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
-import { pieces } from "../engine/label-breaks";
+import { labelPieces } from "../engine/label-breaks";
 import { hasHues } from "../map/shading";
 import * as state from "../state";
 
@@ -17,12 +17,12 @@ export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | unde
 }
 
 /** A cluster's name where it may take several lines; from right to left, it turns nothing that stands beside it. */
-export function Name({ label }: { label: string }) {
-  return <bdi>{pieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
+export function ClusterName({ label }: { label: string }) {
+  return <bdi>{labelPieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
 }
 
 export function clusterAt(id: number): ClusterEntry | undefined {
-  return state.byRef.value.get(`0.${id}`);
+  return state.clustersByRef.value.get(`0.${id}`);
 }
 
 /** The cluster's name, and the coarser ones that it is part of. */
@@ -44,10 +44,10 @@ export function ClusterPath({ id }: { id: number }) {
       <span>
         {above.map((one) => (
           <span class="muted" key={one.layer}>
-            <Name label={one.label} /> ›{" "}
+            <ClusterName label={one.label} /> ›{" "}
           </span>
         ))}
-        <Name label={cluster.label} />
+        <ClusterName label={cluster.label} />
       </span>
     </span>
   );

@@ -2,8 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import { commands } from "../commands";
-import { cover, covers } from "../obstacles";
-import { clearOfPanels } from "../engine/insets";
+import { obstacleRef, obstacles } from "../obstacles";
+import { buttonInset } from "../engine/insets";
 import * as state from "../state";
 import { Check } from "./check";
 import { Icon } from "./icon";
@@ -15,7 +15,7 @@ import { isOpen, toggle, withButton } from "./panel-registry";
 export function Toolbar() {
   if (!state.manifest.value) return null;
   const dark = state.theme.value === "dark";
-  const clear = clearOfPanels({ width: innerWidth, height: innerHeight }, covers.value);
+  const clear = buttonInset({ width: innerWidth, height: innerHeight }, obstacles.value);
   const buttons = withButton();
   return (
     <div class="toolbar" style={{ "--clear": clear === null ? "" : `${clear}px` }} role="toolbar" aria-label="View">
@@ -69,7 +69,7 @@ export function Toolbar() {
         </button>
       </Group>
       {state.settingsOpen.value && (
-        <div class="card settings" ref={cover(null)}>
+        <div class="card settings" ref={obstacleRef(null)}>
           <Slider name="Point size" value={state.sizeFactor.value} from={0.4} to={3} set={(v) => (state.sizeFactor.value = v)} />
           <Slider name="Opacity" value={state.opacityFactor.value} from={0.15} to={1.25} set={(v) => (state.opacityFactor.value = v)} />
           <SizeBy />
@@ -83,7 +83,7 @@ export function Toolbar() {
 
 function Group({ kind = "", children }: { kind?: string; children: ComponentChildren }) {
   return (
-    <div class={`card buttons ${kind}`} ref={cover("right")}>
+    <div class={`card buttons ${kind}`} ref={obstacleRef("right")}>
       {children}
     </div>
   );

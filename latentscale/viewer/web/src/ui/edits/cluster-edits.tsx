@@ -1,8 +1,8 @@
 /** The part of a cluster's card that edits it. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { byPlace, editCluster, kept, publishedAt, readOnce, undo } from "../../editing";
-import { faultOf, oneLine } from "../../engine/edits";
+import { editsByRef, editCluster, isPersisted, publishedCluster, loadEdits, undoEdit } from "../../editing";
+import { textError, oneLine } from "../../engine/edits";
 import * as state from "../../state";
 import { setOpen } from "../panel-registry";
 import { EditMarks } from "./edit-marks";
@@ -12,12 +12,12 @@ const focusEdit = () => requestAnimationFrame(() => document.querySelector<HTMLE
 
 /** Of the one cluster that is chosen. */
 export function ClusterEdits() {
-  readOnce();
+  loadEdits();
   const [ref] = state.isolated.value;
-  const cluster = ref === undefined ? undefined : state.byRef.value.get(ref);
+  const cluster = ref === undefined ? undefined : state.clustersByRef.value.get(ref);
   if (!cluster) return null;
-  const edit = byPlace.value.get(ref);
-  const found = cluster.found ?? publishedAt(ref)?.cluster.label;
+  const edit = editsByRef.value.get(ref);
+  const found = cluster.found ?? publishedCluster(ref)?.cluster.label;
   return (
     <>
       {edit && (
@@ -28,7 +28,7 @@ export function ClusterEdits() {
           <button
             class="link"
             onClick={() => {
-              undo(edit);
+              undoEdit(edit);
               focusEdit();
             }}
           >
@@ -37,7 +37,7 @@ export function ClusterEdits() {
           <button class="link" onClick={() => setOpen("edits", true)}>
             All edits
           </button>
-          {!kept.value && <span class="flag">This browser does not keep edits: save them before you leave the page.</span>}
+          {!isPersisted.value && <span class="flag">This browser does not keep edits: save them before you leave the page.</span>}
         </p>
       )}
       {state.editing.value === ref && <EditForm key={ref} at={ref} />}
@@ -46,9 +46,9 @@ export function ClusterEdits() {
 }
 
 function EditForm({ at }: { at: string }) {
-  const cluster = state.byRef.value.get(at)!;
-  const { cluster: published, detail } = publishedAt(at)!;
-  const edit = byPlace.value.get(at);
+  const cluster = state.clustersByRef.value.get(at)!;
+  const { cluster: published, detail } = publishedCluster(at)!;
+  const edit = editsByRef.value.get(at);
   const [name, setName] = useState(cluster.label);
   const [description, setDescription] = useState(edit?.describe ?? detail?.description ?? "");
   const [hidden, setHidden] = useState(cluster.hidden ?? false);
@@ -62,7 +62,7 @@ function EditForm({ at }: { at: string }) {
     };
   }, []);
   const [label, text] = [oneLine(name), oneLine(description)];
-  const faults = { rename: label ? faultOf("rename", label) : "A cluster has a name.", describe: faultOf("describe", text) };
+  const faults = { rename: label ? textError("rename", label) : "A cluster has a name.", describe: textError("describe", text) };
   const close = (): void => {
     state.editing.value = null;
     focusEdit();

@@ -11,12 +11,12 @@ import { codeColour } from "../../map/shading";
 import * as state from "../../state";
 import { Swatch } from "../swatch";
 import { count } from "../words";
-import type { Part } from "./filter-props";
+import type { FilterProps } from "./filter-props";
 
 /** With more, there is a field to search among them. */
-const FEW = 10;
+const SEARCH_FROM = 10;
 
-export function CategoryFilter({ column, filter, set }: { column: CategoryColumn } & Part<Extract<ColumnFilter, { kind: "categories" }>>) {
+export function CategoryFilter({ column, filter, set }: { column: CategoryColumn } & FilterProps<Extract<ColumnFilter, { kind: "categories" }>>) {
   const [words, setWords] = useState("");
   const counted = counts.value?.columns.get(keyOf(column));
   const all = column.categories.map(([name, size], code) => ({ code, name: name || "(empty)", size }));
@@ -33,7 +33,7 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
   const coloured = state.colour.value === column.id;
   return (
     <>
-      {rows.length > FEW && (
+      {rows.length > SEARCH_FROM && (
         <input
           type="search"
           placeholder={`Find among ${count(rows.length)}`}

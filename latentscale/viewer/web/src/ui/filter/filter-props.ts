@@ -2,7 +2,7 @@
 
 import type { ColumnFilter } from "../../engine/filters";
 
-export interface Part<F extends ColumnFilter> {
+export interface FilterProps<F extends ColumnFilter> {
   filter: F | null;
   set(filter: F | null): void;
 }

@@ -1,7 +1,7 @@
 /** A filter for each column, with the counts that it has under the filters on the others. */
 
 import { useEffect, useState } from "preact/hooks";
-import { counts, keepCounts, watched } from "../../counting";
+import { counts, startCounting, watched } from "../../counting";
 import { keyOf, withFilter, type ColumnFilter } from "../../engine/filters";
 import type { ColourColumn } from "../../engine/format";
 import { ADDED } from "../../engine/merge";
@@ -18,7 +18,7 @@ import { TextFilter } from "./text-filter";
 const ID = "filters";
 
 export function FiltersPanel() {
-  useEffect(keepCounts, []);
+  useEffect(startCounting, []);
   const { colours, columns } = state.index.value!;
   const coloured = new Set(colours.map(({ name }) => name));
   // Texts of any kind, and what colours cannot tell.

@@ -6,13 +6,13 @@ import { BINS } from "../../engine/crossfilter";
 import { keyOf, type ColumnFilter } from "../../engine/filters";
 import type { NumberColumn } from "../../engine/format";
 import { betterScale, formatValue, position, valueAt } from "../../engine/scale";
-import { within } from "../range-ends";
+import { clampSlider } from "../range-ends";
 import { count } from "../words";
-import type { Part } from "./filter-props";
+import type { FilterProps } from "./filter-props";
 
 const HEIGHT = 56;
 
-export function RangeFilter({ column, filter, set }: { column: NumberColumn } & Part<Extract<ColumnFilter, { kind: "range" }>>) {
+export function RangeFilter({ column, filter, set }: { column: NumberColumn } & FilterProps<Extract<ColumnFilter, { kind: "range" }>>) {
   const counted = counts.value?.columns.get(keyOf(column));
   const kind = betterScale(column);
   const chart = useRef<SVGSVGElement>(null);
@@ -21,7 +21,7 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
   const [low, high] = [at(filter?.from ?? -Infinity, 0), at(filter?.to ?? Infinity, BINS)];
   const nulls = filter?.nulls ?? true;
   // What filters, which a link may have put between two bars.
-  const told = (value: number | undefined, bin: number) =>
+  const endText = (value: number | undefined, bin: number) =>
     formatValue(value !== undefined && Number.isFinite(value) ? value : valueAt(bin / BINS, column, kind), column);
   const choose = (from: number, to: number, others: boolean) => {
     const whole = from <= 0 && to >= BINS;
@@ -72,31 +72,31 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
       </svg>
       <div class="ends">
         <label>
-          <span class="muted">from {told(filter?.from, low)}</span>
+          <span class="muted">from {endText(filter?.from, low)}</span>
           <input
             type="range"
             min={0}
             max={BINS}
             value={low}
             aria-label={`${column.name} from`}
-            aria-valuetext={told(filter?.from, low)}
+            aria-valuetext={endText(filter?.from, low)}
             onInput={(event) => {
-              const value = within(event.currentTarget, 0, BINS - 1);
+              const value = clampSlider(event.currentTarget, 0, BINS - 1);
               range(value, Math.max(high, value + 1));
             }}
           />
         </label>
         <label>
-          <span class="muted">to {told(filter?.to, high)}</span>
+          <span class="muted">to {endText(filter?.to, high)}</span>
           <input
             type="range"
             min={0}
             max={BINS}
             value={high}
             aria-label={`${column.name} to`}
-            aria-valuetext={told(filter?.to, high)}
+            aria-valuetext={endText(filter?.to, high)}
             onInput={(event) => {
-              const value = within(event.currentTarget, 1, BINS);
+              const value = clampSlider(event.currentTarget, 1, BINS);
               range(Math.min(low, value - 1), value);
             }}
           />

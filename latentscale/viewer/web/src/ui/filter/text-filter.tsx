@@ -3,20 +3,20 @@
 import { useEffect, useState } from "preact/hooks";
 import { bytesOfTexts } from "../../engine/text-scan";
 import type { ColumnFilter } from "../../engine/filters";
-import { patternFault } from "../../engine/pattern-syntax";
+import { patternError } from "../../engine/pattern-syntax";
 import { sizeOf } from "../../engine/selection";
 import * as state from "../../state";
 import { plural } from "../words";
-import type { Part } from "./filter-props";
+import type { FilterProps } from "./filter-props";
 
-export function TextFilter({ name, filter, set }: { name: string } & Part<Extract<ColumnFilter, { kind: "text" }>>) {
+export function TextFilter({ name, filter, set }: { name: string } & FilterProps<Extract<ColumnFilter, { kind: "text" }>>) {
   const [typed, setTyped] = useState(filter?.contains ?? "");
   const [pattern, setPattern] = useState(filter?.pattern ?? false);
   const [bytes, setBytes] = useState<number | null>(null);
   useEffect(() => {
     bytesOfTexts(state.generations.value).then(setBytes, (error: Error) => state.report(name, error));
   }, []);
-  const fault = pattern && typed ? patternFault(typed) : null;
+  const fault = pattern && typed ? patternError(typed) : null;
   const apply = () => {
     if (!fault) set(typed ? { kind: "text", contains: typed, ...(pattern ? { pattern } : {}) } : null);
   };

@@ -7,23 +7,23 @@ import type { ClusterEntry } from "../../engine/format";
 import type { Document } from "../../engine/generation";
 import { generationName } from "../../engine/merge";
 import { section } from "../../engine/sections";
-import { likeness, SIMILAR } from "../../engine/similar";
+import { similarQuery, SIMILAR } from "../../engine/similar";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
-import { Brief, textOf, titleOf } from "../hover-card";
+import { FirstValues, textOf, titleOf } from "../hover-card";
 import { ColumnEvidence, Sibling } from "../cluster-evidence";
 import { lazy } from "../lazy";
-import { Marked } from "../highlighted";
+import { Highlighted } from "../highlighted";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
-import { ClusterPath, ClusterSwatch, Name } from "../swatch";
+import { ClusterPath, ClusterSwatch, ClusterName } from "../swatch";
 import { placeInList, step } from "./documents";
 import { count, linkOf, percent, reflowed, shortened, valueText } from "../words";
 
 /** The one cluster that is isolated, once it is known what it is about. */
 const chosen = computed(() => {
   const refs = [...state.isolated.value];
-  const cluster = refs.length === 1 ? state.byRef.value.get(refs[0]) : undefined;
+  const cluster = refs.length === 1 ? state.clustersByRef.value.get(refs[0]) : undefined;
   const detail = cluster && state.details.value?.[state.labels.value!.clusters.indexOf(cluster)];
   return cluster && detail ? { cluster, detail } : null;
 });
@@ -52,7 +52,7 @@ function DocumentPanel() {
       header={
         <>
           Document {count(document.rowId)}
-          <Since generation={pinned.generation} />
+          <AddedNote generation={pinned.generation} />
         </>
       }
       closes="Close the document"
@@ -60,18 +60,18 @@ function DocumentPanel() {
     >
         <ClusterPath id={pinned.cluster} />
         <p class="links small">
-          <Steps />
-          <Like rowId={document.rowId} generation={pinned.generation} />
+          <ListSteps />
+          <SimilarButton rowId={document.rowId} generation={pinned.generation} />
         </p>
         {title && (
           <h2 dir="auto">
-            <Marked text={title} />
+            <Highlighted text={title} />
           </h2>
         )}
         {state.manifest.value?.images && <PinnedImage />}
         {text && (
           <p class="document-text" dir="auto">
-            <Marked text={reflowed(text)} />
+            <Highlighted text={reflowed(text)} />
           </p>
         )}
         <dl>
@@ -91,7 +91,7 @@ function DocumentPanel() {
 }
 
 /** To the documents before and after it in the list, while it is one of them. */
-function Steps() {
+function ListSteps() {
   const at = placeInList();
   if (at < 0 || !(state.listing.value || state.found.value)) return null;
   const all = state.rows.value.length;
@@ -111,19 +111,19 @@ function Steps() {
 }
 
 /** The search for documents like it, where they are stored. */
-function Like({ rowId, generation }: { rowId: number; generation: number }) {
+function SimilarButton({ rowId, generation }: { rowId: number; generation: number }) {
   const index = state.index.value?.generations[generation];
   if (!index) return null;
   if (!section(index, SIMILAR)) return <span class="muted">It is not stored what it is like: publish the map again for that.</span>;
   return (
-    <button class="link" onClick={() => (state.query.value = likeness(rowId))}>
+    <button class="link" onClick={() => (state.query.value = similarQuery(rowId))}>
       More like this
     </button>
   );
 }
 
 /** When a document joined the map, if it was not there from the first. */
-function Since({ generation }: { generation: number }) {
+function AddedNote({ generation }: { generation: number }) {
   const entry = state.manifest.value?.generations[generation];
   if (entry?.placed) return <> · placed, from {entry.placed}</>;
   return entry && generation > 0 ? <> · {entry.added ? `added ${entry.added}` : generationName(entry, generation).toLowerCase()}</> : null;
@@ -157,7 +157,7 @@ function ClusterPanel() {
       onClose={() => (state.isolated.value = new Set())}
     >
         <h2 class="cluster-title">
-          <ClusterSwatch cluster={cluster} /> <Name label={cluster.label} />
+          <ClusterSwatch cluster={cluster} /> <ClusterName label={cluster.label} />
         </h2>
         {detail.description && <p class="description">{detail.description}</p>}
         <p class="muted">
@@ -234,7 +234,7 @@ function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: numb
       {documents?.map((document) => (
         <button class="exemplar" key={document.rowId} onClick={() => commands.pinRow(document.rowId)}>
           {titleOf(document) && <strong>{titleOf(document)}</strong>}
-          <span>{shortened(textOf(document), 220) || <Brief document={document} />}</span>
+          <span>{shortened(textOf(document), 220) || <FirstValues document={document} />}</span>
         </button>
       ))}
     </>

@@ -4,16 +4,16 @@ import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { commands } from "../../commands";
 import type { Document } from "../../engine/generation";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import { MEANING } from "../../engine/meaning";
 import type { Hit } from "../../engine/search";
 import { lastSection } from "../../engine/sections";
 import { selectionOf, sizeOf } from "../../engine/selection";
-import { MEANT } from "../../document-search";
+import { BY_MEANING } from "../../document-search";
 import { selectRows } from "../../selecting";
 import * as state from "../../state";
 import { textOf, titleOf } from "../hover-card";
-import { excerpt, Marked } from "../highlighted";
+import { excerpt, Highlighted } from "../highlighted";
 import { PanelFrame } from "../panel-frame";
 import { isOpen, panels, register, setOpen, turn } from "../panel-registry";
 import { saveRowIds } from "../save";
@@ -27,7 +27,7 @@ const ROW = 62;
 /** Rows that are drawn above and below what is seen. */
 const MARGIN = 4;
 /** Rows that are read to be sorted. */
-const MOST_SORTED = 200;
+const MAX_SORTED = 200;
 
 register({
   id: ID,
@@ -40,23 +40,23 @@ register({
   kept: state.query,
 });
 
-const own = () => panels().find(({ id }) => id === ID)!;
+const ownPanel = () => panels().find(({ id }) => id === ID)!;
 effect(() => {
-  state.listing.value = isOpen(own());
+  state.listing.value = isOpen(ownPanel());
 });
 /** Opened by what was found, it goes with it. */
-let opened = false;
+let openedBySearch = false;
 effect(() => {
   const answer = state.litRows.value;
   // The panel of the selection says what is selected, and lists it on request.
-  const told = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
+  const isListedElsewhere = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
   // On a phone it would lie over what is being drawn around.
-  const drawing = state.tool.value !== null && innerWidth <= NARROW;
-  if (answer && !opened && !told && !drawing && !isOpen(own())) {
-    opened = true;
+  const drawing = state.tool.value !== null && innerWidth <= NARROW_WIDTH;
+  if (answer && !openedBySearch && !isListedElsewhere && !drawing && !isOpen(ownPanel())) {
+    openedBySearch = true;
     setOpen(ID, true);
-  } else if (!answer && opened && !state.query.value) {
-    opened = false;
+  } else if (!answer && openedBySearch && !state.query.value) {
+    openedBySearch = false;
     setOpen(ID, false);
   }
 });
@@ -86,12 +86,12 @@ function DocumentsPanel() {
     typeof document !== "object" ? "" : by === "document" ? titleOf(document) || textOf(document) : valueOf(document, column);
   const sort = async (by: "document" | "column") => {
     const down = order?.by === by && !order.down;
-    const part = rows.slice(0, MOST_SORTED);
+    const part = rows.slice(0, MAX_SORTED);
     await Promise.all(part.map(readRow));
     const keyed = part.map((row) => ({ row, key: text({ document: read.get(keyOf(row)) }, by) }));
     const compare = new Intl.Collator(undefined, { numeric: true }).compare;
     keyed.sort((a, b) => (a.key && b.key ? compare(a.key, b.key) * (down ? -1 : 1) : Number(!a.key) - Number(!b.key)));
-    setOrder({ by, down, rows: [...keyed.map(({ row }) => row), ...rows.slice(MOST_SORTED)] });
+    setOrder({ by, down, rows: [...keyed.map(({ row }) => row), ...rows.slice(MAX_SORTED)] });
   };
   const sorted = (by: string) => (order?.by === by ? (order.down ? "descending" : "ascending") : "none");
   const shown = order?.rows ?? rows;
@@ -130,7 +130,7 @@ function DocumentsPanel() {
               </button>
             ) : (
               rows.length > 0 && (
-                <button class="link" onClick={() => void selectRows(rows, isPart())}>
+                <button class="link" onClick={() => void selectRows(rows, isPartial())}>
                   Select these
                 </button>
               )
@@ -141,11 +141,11 @@ function DocumentsPanel() {
               </button>
             )}
           </div>
-          {order && rows.length > MOST_SORTED && <p class="muted small">The first {count(MOST_SORTED)} are sorted.</p>}
+          {order && rows.length > MAX_SORTED && <p class="muted small">The first {count(MAX_SORTED)} are sorted.</p>}
           <Table rows={shown} column={column} />
         </>
       ) : (
-        <Nothing />
+        <EmptyList />
       )}
     </PanelFrame>
   );
@@ -157,7 +157,7 @@ function Arrow({ sorted }: { sorted: "none" | "ascending" | "descending" }) {
 }
 
 /** What may be done where there is nothing to list. */
-function Nothing() {
+function EmptyList() {
   const query = state.query.value.trim();
   const filtered = state.filters.value.size > 0 || state.isolated.value.size > 0;
   const byMeaning = state.index.value !== null && lastSection(state.index.value.generations, MEANING) !== null;
@@ -166,8 +166,8 @@ function Nothing() {
       {query && <p class="muted">Words of texts and titles, and whole ids, are searched; the map stays as it was.</p>}
       {!query && !filtered && <p class="muted">Move or zoom out until there are documents in the window.</p>}
       <p class="links">
-        {query && byMeaning && state.findBy.value !== MEANT && (
-          <button class="button" onClick={() => (state.findBy.value = MEANT)}>
+        {query && byMeaning && state.findBy.value !== BY_MEANING && (
+          <button class="button" onClick={() => (state.findBy.value = BY_MEANING)}>
             Search by meaning
           </button>
         )}
@@ -198,7 +198,7 @@ function Nothing() {
 }
 
 /** Whether the list leaves out documents that it is of. */
-const isPart = (): boolean =>
+const isPartial = (): boolean =>
   state.found.value ? state.found.value.more : state.drawn.value.sampled || state.inView.value.rows.length < state.inView.value.all;
 
 /** How many there are, of what. */
@@ -210,7 +210,7 @@ function Headline() {
     return (
       <span role="status">
         {plural(size, "document")} selected{selection.part ? ", of those that were drawn and listed" : ""}
-        {size > state.MOST_LISTED ? `, the first ${count(state.MOST_LISTED)} listed` : ""}
+        {size > state.MAX_LISTED ? `, the first ${count(state.MAX_LISTED)} listed` : ""}
       </span>
     );
   }
@@ -284,7 +284,7 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
   }, []);
   const first = Math.max(0, Math.floor(top / ROW) - MARGIN);
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + MARGIN);
-  const tries = state.tries.value;
+  const tries = state.retries.value;
   useEffect(() => {
     for (const [key, found] of read) if (found === "failed") read.delete(key);
   }, [tries]);
@@ -347,7 +347,7 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
                 ) : document === "failed" ? (
                   <span class="muted">The document could not be read.</span>
                 ) : (
-                  <Short document={document} similarity={similarityOf(row)} />
+                  <DocumentSummary document={document} similarity={similarityOf(row)} />
                 )}
               </div>
               {column && (
@@ -370,7 +370,7 @@ function similarityOf(row: state.Row): number | null {
 }
 
 /** A title, and the part of the text in which the words are. */
-function Short({ document, similarity }: { document: Document; similarity: number | null }) {
+function DocumentSummary({ document, similarity }: { document: Document; similarity: number | null }) {
   const query = state.found.value?.query;
   const title = titleOf(document);
   const text = textOf(document) || (title ? "" : document.values.slice(0, 3).map(([, value]) => valueText(value)).join(" · "));
@@ -384,12 +384,12 @@ function Short({ document, similarity }: { document: Document; similarity: numbe
       )}
       {title && (
         <strong dir="auto">
-          <Marked text={shortened(title, 90)} />
+          <Highlighted text={shortened(title, 90)} />
         </strong>
       )}
       <span dir="auto">
         {!title && score && `${score} · `}
-        <Marked text={excerpt(text, title ? 150 : 220, query)} />
+        <Highlighted text={excerpt(text, title ? 150 : 220, query)} />
       </span>
     </>
   );
@@ -397,7 +397,7 @@ function Short({ document, similarity }: { document: Document; similarity: numbe
 
 function pin(row: state.Row): void {
   // On a phone there is room for one of the two.
-  if (innerWidth <= NARROW) setOpen(ID, false);
+  if (innerWidth <= NARROW_WIDTH) setOpen(ID, false);
   commands.pinAt(row);
 }
 

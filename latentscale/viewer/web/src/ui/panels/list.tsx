@@ -3,14 +3,14 @@
 import { commands } from "../../commands";
 import { BANDS } from "../../engine/density-bands";
 import { css } from "../../engine/colour";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import { ADDED, documentsOf, generationName } from "../../engine/merge";
 import { SEARCH } from "../../engine/search-entry";
 import { MEANING } from "../../engine/meaning";
-import { likenessOf } from "../../engine/similar";
+import { parseSimilarQuery } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
 import { codeColour } from "../../map/shading";
-import { MEANT } from "../../document-search";
+import { BY_MEANING } from "../../document-search";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { addedEntry, chooseCategories } from "../categories";
@@ -25,10 +25,10 @@ register({
   id: ID,
   title: "Clusters and colours",
   side: "left",
-  open: innerWidth > NARROW,
+  open: innerWidth > NARROW_WIDTH,
   Component: List,
   Closed: Opener,
-  key: { name: "/", does: "find documents and clusters", press: find },
+  key: { name: "/", does: "find documents and clusters", press: focusSearch },
   kept: state.findBy,
 });
 
@@ -42,7 +42,7 @@ function Opener() {
   );
 }
 
-function find(): void {
+function focusSearch(): void {
   const focus = () => document.getElementById("find")?.focus();
   // At once where the field is there: what is typed next goes into it.
   focus();
@@ -74,7 +74,7 @@ function List() {
           </>
         )}
       </p>
-      <Newest />
+      <NewestDocuments />
       <ColourBy />
       {!manifest.preview && <Topics />}
     </nav>
@@ -82,7 +82,7 @@ function List() {
 }
 
 /** Documents that joined last: pressed, they are marked. */
-function Newest() {
+function NewestDocuments() {
   const generations = state.manifest.value!.generations;
   const last = generations.length - 1;
   // Placed documents have not joined: the page colours by where documents are from.
@@ -153,7 +153,7 @@ function ColourBy() {
   );
 }
 
-const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
+const hasWordIndex = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
 
 const Legend = lazy("Legend", async () => (await import("../legend")).Legend, "muted small");
 const SizeLegend = lazy("Sizes", async () => (await import("../size-by")).SizeLegend, "muted small");
@@ -161,7 +161,7 @@ const Tree = lazy("Topics", async () => (await import("../topics/tree")).Topics,
 
 function Topics() {
   const query = state.query.value;
-  const words = likenessOf(query) === null ? query.trim() : "";
+  const words = parseSimilarQuery(query) === null ? query.trim() : "";
   const isolated = state.isolated.value;
   const chosen = isolated.size > 0;
   const filtered = state.filters.value.size > 0;
@@ -184,23 +184,23 @@ function Topics() {
             if (event.key !== "Enter") return;
             const row = /^#(-?\d+)$/.exec(event.currentTarget.value.trim());
             if (row) commands.pinRow(Number(row[1]));
-            else if (innerWidth <= NARROW) setOpen(ID, false);
+            else if (innerWidth <= NARROW_WIDTH) setOpen(ID, false);
           }}
         />
       </div>
       {state.index.value && lastSection(state.index.value.generations, MEANING) ? (
         <div class="choice" role="group" aria-label="Find documents by">
-          <button aria-pressed={state.findBy.value !== MEANT} onClick={() => (state.findBy.value = "")}>
+          <button aria-pressed={state.findBy.value !== BY_MEANING} onClick={() => (state.findBy.value = "")}>
             Words
           </button>
-          <button aria-pressed={state.findBy.value === MEANT} onClick={() => (state.findBy.value = MEANT)}>
+          <button aria-pressed={state.findBy.value === BY_MEANING} onClick={() => (state.findBy.value = BY_MEANING)}>
             Meaning
           </button>
         </div>
       ) : (
         words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(words, 40)}"</p>
       )}
-      {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
+      {query && !hasWordIndex() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       <Tree />
       {/* Below the rows, which must not move away from the pointer that chose one. */}
       <p class="base" role="status">

@@ -3,12 +3,12 @@
 import { useEffect, useState } from "preact/hooks";
 import { readBase, readColumn } from "../../counting";
 import type { Base } from "../../engine/crossfilter";
-import { categoryName, selectedIn, share, shares, shift, spread, standing, type Share, type Shift } from "../../engine/distinctive";
+import { categoryName, countSelectedIn, share, shares, shift, evenSample, significant, type Share, type Shift } from "../../engine/distinctive";
 import { ADDED } from "../../engine/merge";
 import { formatValue } from "../../engine/scale";
-import { inTurn } from "../../engine/scan";
-import { frequencies } from "../../engine/search";
-import { entryOf } from "../../engine/search-entry";
+import { forEachConcurrent } from "../../engine/scan";
+import { documentFrequencies } from "../../engine/search";
+import { searchEntryOf } from "../../engine/search-entry";
 import { sizeOf, type Selection } from "../../engine/selection";
 import { tokens } from "../../engine/tokens";
 import * as state from "../../state";
@@ -16,14 +16,14 @@ import { textOf, titleOf } from "../hover-card";
 import { count, plural } from "../words";
 
 /** Lines of each list. */
-const MOST = 8;
+const MAX_ROWS = 8;
 /** Documents whose words are read, and words that are looked up in the index. */
-const MOST_TEXTS = 120;
-const MOST_WORDS = 48;
+const MAX_TEXTS = 120;
+const MAX_WORDS = 48;
 /** What is less of a difference is not told: an even chance is 0.5. */
-const LEAST_SHIFT = 0.08;
+const MIN_SHIFT = 0.08;
 
-interface Apart {
+interface Comparison {
   base: Base;
   /** Documents of the selection among those that were counted. */
   selected: number;
@@ -32,7 +32,7 @@ interface Apart {
   shifts: Shift[];
 }
 
-async function compare(selection: Selection): Promise<Apart> {
+async function compareSelection(selection: Selection): Promise<Comparison> {
   const base = await readBase();
   const columns = (state.index.value?.colours ?? []).filter(({ id }) => id !== ADDED);
   const values: Share[] = [];
@@ -43,43 +43,43 @@ async function compare(selection: Selection): Promise<Apart> {
       values.push(...shares(base, selection, own, (code) => categoryName(column, code)).map((one) => ({ ...one, name: `${column.name}: ${one.name || "(empty)"}` })));
     else {
       const found = shift(base, selection, column, own);
-      if (found && found.values > 9 && Math.abs(found.larger - 0.5) >= LEAST_SHIFT) shifts.push(found);
+      if (found && found.values > 9 && Math.abs(found.larger - 0.5) >= MIN_SHIFT) shifts.push(found);
     }
   }
-  const clusters = shares(base, selection, (tile) => tile.cluster, (id) => (id < 0 ? "In no cluster (noise)" : (state.byRef.value.get(`0.${id}`)?.label ?? `Cluster ${id}`)));
+  const clusters = shares(base, selection, (tile) => tile.cluster, (id) => (id < 0 ? "In no cluster (noise)" : (state.clustersByRef.value.get(`0.${id}`)?.label ?? `Cluster ${id}`)));
   shifts.sort((a, b) => Math.abs(b.larger - 0.5) - Math.abs(a.larger - 0.5));
-  return { base, selected: selectedIn(base, selection), clusters: standing(clusters), values: standing(values), shifts };
+  return { base, selected: countSelectedIn(base, selection), clusters: significant(clusters), values: significant(values), shifts };
 }
 
 /** Words of some of the texts that are rarer in the map; null where the map has no index of words. */
 async function compareWords(selection: Selection): Promise<{ read: number; words: Share[] } | null> {
   const generations = state.generations.value;
-  const entries = await Promise.all(generations.map(entryOf));
+  const entries = await Promise.all(generations.map(searchEntryOf));
   const indexed = entries.reduce((sum, entry) => sum + (entry?.documents ?? 0), 0);
   if (!indexed) return null;
-  const rows = spread(selection, generations, MOST_TEXTS);
+  const rows = evenSample(selection, generations, MAX_TEXTS);
   const inside = new Map<string, number>();
-  await inTurn(rows, async ({ generation, position }) => {
+  await forEachConcurrent(rows, async ({ generation, position }) => {
     const document = await generation.document(position);
     const words = new Set(tokens(`${titleOf(document)} ${textOf(document)}`));
     for (const word of words) inside.set(word, (inside.get(word) ?? 0) + 1);
   });
-  const candidates = [...inside].filter(([word, n]) => n > 1 && /[^\d]/.test(word) && word.length > 1).sort((a, b) => b[1] - a[1]).slice(0, MOST_WORDS);
-  const all = await frequencies(generations, candidates.map(([word]) => word));
-  return { read: rows.length, words: standing(candidates.map(([word, n]) => share(word, n, rows.length, Math.max(n, all.get(word) ?? 0), indexed))) };
+  const candidates = [...inside].filter(([word, n]) => n > 1 && /[^\d]/.test(word) && word.length > 1).sort((a, b) => b[1] - a[1]).slice(0, MAX_WORDS);
+  const all = await documentFrequencies(generations, candidates.map(([word]) => word));
+  return { read: rows.length, words: significant(candidates.map(([word, n]) => share(word, n, rows.length, Math.max(n, all.get(word) ?? 0), indexed))) };
 }
 
-export function WhatSetsApart({ selection }: { selection: Selection }) {
-  const [apart, setApart] = useState<Apart | null>(null);
+export function DistinctiveFeatures({ selection }: { selection: Selection }) {
+  const [apart, setApart] = useState<Comparison | null>(null);
   const [words, setWords] = useState<Awaited<ReturnType<typeof compareWords>> | "reading">("reading");
   useEffect(() => {
     let gone = false;
-    const unless = <T,>(set: (found: T) => void) => (found: T) => void (gone || set(found));
+    const ifMounted = <T,>(set: (found: T) => void) => (found: T) => void (gone || set(found));
     const failed = (error: Error) => state.report("What sets the selection apart", error);
     setApart(null);
     setWords("reading");
-    compare(selection).then(unless(setApart), failed);
-    compareWords(selection).then(unless(setWords), failed);
+    compareSelection(selection).then(ifMounted(setApart), failed);
+    compareWords(selection).then(ifMounted(setWords), failed);
     return () => void (gone = true);
   }, [selection]);
   if (!apart) return <p class="muted" role="status">Comparing…</p>;
@@ -99,7 +99,7 @@ export function WhatSetsApart({ selection }: { selection: Selection }) {
         <>
           <h2 class="part">Numbers and dates</h2>
           <ul class="apart">
-            {shifts.slice(0, MOST).map(({ column, larger, medianInside, medianOutside }) => (
+            {shifts.slice(0, MAX_ROWS).map(({ column, larger, medianInside, medianOutside }) => (
               <li key={column.id}>
                 <span class="name" dir="auto">
                   {column.name} {larger > 0.5 ? "higher" : "lower"}
@@ -123,7 +123,7 @@ function Shares({ title, shares: list }: { title: string; shares: Share[] }) {
     <>
       <h2 class="part">{title}</h2>
       <ul class="apart">
-        {list.slice(0, MOST).map(({ name, inside, all, lift }) => (
+        {list.slice(0, MAX_ROWS).map(({ name, inside, all, lift }) => (
           <li key={name}>
             <span class="name" dir="auto" title={name}>
               {name}

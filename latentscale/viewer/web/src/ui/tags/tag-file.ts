@@ -1,14 +1,14 @@
 /** Tags as a CSV that jobs read: row ids, the documents' own ids where all have one, and the tag. */
 
-import { listed, sizeOf } from "../../engine/selection";
-import { inTurn } from "../../engine/scan";
-import { entryOf } from "../../engine/search-entry";
+import { firstRows, sizeOf } from "../../engine/selection";
+import { forEachConcurrent } from "../../engine/scan";
+import { searchEntryOf } from "../../engine/search-entry";
 import { csvValue } from "../../engine/tags";
 import * as state from "../../state";
 import { valueText } from "../words";
 
 /** Documents that are read for their own ids: of more, the row ids say which they are. */
-const MOST_READ = 5_000;
+const MAX_READ = 5_000;
 
 export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
   const idColumn = await ownIdColumn(tags);
@@ -19,7 +19,7 @@ export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
       rows.push(...tag.rowIds.map((rowId): [number, string, string] => [rowId, "", name]));
       continue;
     }
-    await inTurn(listed(documents, state.generations.value, Infinity), async ({ generation, position }) => {
+    await forEachConcurrent(firstRows(documents, state.generations.value, Infinity), async ({ generation, position }) => {
       const document = await generation.document(position);
       rows.push([document.rowId, valueText(document.values.find(([column]) => column === idColumn)?.[1]), name]);
     });
@@ -36,8 +36,8 @@ export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
 async function ownIdColumn(tags: readonly state.Tagged[]): Promise<string | null> {
   const documents = tags.reduce((sum, one) => sum + sizeOf(one.documents), 0);
   const whole = tags.every(({ tag, documents: found }) => sizeOf(found) === tag.rowIds.length);
-  if (documents > MOST_READ || !whole) return null;
-  const entry = await entryOf(state.generations.value[state.generations.value.length - 1]);
+  if (documents > MAX_READ || !whole) return null;
+  const entry = await searchEntryOf(state.generations.value[state.generations.value.length - 1]);
   const column = entry?.fields.id;
   return column && column !== "row_id" && column !== "tag" && state.index.value!.columns.includes(column) ? column : null;
 }

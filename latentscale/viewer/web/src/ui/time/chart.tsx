@@ -4,15 +4,15 @@ import { useRef } from "preact/hooks";
 import { css } from "../../engine/colour";
 import type { Stretch } from "../../engine/time";
 import type { Counted } from "./time-counts";
-import type { Kept } from "./strip-settings";
+import type { StripSettings } from "./strip-settings";
 
 const HEIGHT = 100;
 /** Px around an end of the stretch in which it is taken hold of: what a finger meets. */
-const HOLD = 10;
+const GRAB_RADIUS = 10;
 
 interface Chart {
   counted: Counted;
-  bars: Kept["bars"];
+  bars: StripSettings["bars"];
   stretch: Stretch | null;
   name: string;
   set(stretch: Stretch): void;
@@ -34,7 +34,7 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
   const grasp = (event: PointerEvent): void => {
     const { left, width } = box.current!.getBoundingClientRect();
     const at = barAt(event);
-    const near = (k: number) => Math.abs(event.clientX - left - x(k) * width) < HOLD;
+    const near = (k: number) => Math.abs(event.clientX - left - x(k) * width) < GRAB_RADIUS;
     const now: Stretch = stretch ?? [0, last];
     const inside = stretch !== null && (stretch[0] > 0 || stretch[1] < last) && at >= stretch[0] && at < stretch[1];
     const how = !stretch ? "new" : near(stretch[1]) ? "to" : near(stretch[0]) ? "from" : inside ? "move" : "new";
@@ -70,7 +70,7 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
     >
       {Array.from({ length: last }, (_, k) => (
         <g key={k} class={on(k) ? undefined : "off"} data-bar={k}>
-          <title>{told(counted, k)}</title>
+          <title>{barText(counted, k)}</title>
           <rect class="reach" x={x(k)} width={x(k + 1) - x(k)} y={0} height={HEIGHT} />
           <Bar counted={counted} bars={bars} k={k} x={x(k)} width={0.9 * (x(k + 1) - x(k))} />
         </g>
@@ -80,7 +80,7 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
   );
 }
 
-function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: Kept["bars"]; k: number; x: number; width: number }) {
+function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: StripSettings["bars"]; k: number; x: number; width: number }) {
   const tall = (n: number, most: number) => (n ? Math.max(bars === "all" ? 1.5 : 0, (HEIGHT * n) / most) : 0);
   if (bars === "all" || !counted.told) {
     const most = Math.max(1, ...counted.all);
@@ -106,6 +106,6 @@ function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: Kept["bar
 }
 
 /** A bar in words. */
-export function told({ bars, all, passing }: Counted, k: number): string {
+export function barText({ bars, all, passing }: Counted, k: number): string {
   return `${bars.said(k)}: ${passing[k].toLocaleString("en")}${all[k] === passing[k] ? "" : ` of ${all[k].toLocaleString("en")}`}`;
 }

@@ -4,7 +4,7 @@ import { clusterColour, NOISE, type Rgb } from "../../engine/colour";
 import type { ClusterEntry } from "../../engine/format";
 import * as state from "../../state";
 
-const MOST = 8;
+const MAX_SERIES = 8;
 
 export interface Series {
   name: string;
@@ -13,13 +13,13 @@ export interface Series {
   ref: string | null;
 }
 
-export interface Told {
+export interface SeriesSplit {
   series: Series[];
   of(cluster: number): number;
 }
 
 /** Signals are read here: call it where they are to be followed. */
-export function seriesNow(): Told {
+export function seriesSplit(): SeriesSplit {
   const theme = state.theme.value;
   const chosen = chosenClusters();
   const places = new Map<number, number>();
@@ -35,9 +35,9 @@ export function seriesNow(): Told {
 const refOf = ({ layer, id }: ClusterEntry): string => `${layer}.${id}`;
 
 function chosenClusters(): ClusterEntry[] {
-  const isolated = [...state.isolated.value].flatMap((ref) => state.byRef.value.get(ref) ?? []);
-  if (isolated.length) return isolated.sort((a, b) => b.layer - a.layer || b.size - a.size).slice(0, MOST);
+  const isolated = [...state.isolated.value].flatMap((ref) => state.clustersByRef.value.get(ref) ?? []);
+  if (isolated.length) return isolated.sort((a, b) => b.layer - a.layer || b.size - a.size).slice(0, MAX_SERIES);
   const all = state.labels.value?.clusters ?? [];
   const top = all.reduce((most, { layer }) => Math.max(most, layer), 0);
-  return all.filter(({ layer }) => layer === top).sort((a, b) => b.size - a.size).slice(0, MOST);
+  return all.filter(({ layer }) => layer === top).sort((a, b) => b.size - a.size).slice(0, MAX_SERIES);
 }

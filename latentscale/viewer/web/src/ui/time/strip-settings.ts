@@ -3,7 +3,7 @@
 export const BARS = ["all", "clusters", "shares"] as const;
 export const SPEEDS = ["slow", "normal", "fast"] as const;
 
-export interface Kept {
+export interface StripSettings {
   /** As filters name it; null for the first there is. */
   column: string | null;
   bars: (typeof BARS)[number];
@@ -15,13 +15,13 @@ export interface Kept {
 }
 
 /** Only what is not as at first. */
-export function writeKept({ column, bars, speed, grows, whole }: Kept): string {
+export function writeSettings({ column, bars, speed, grows, whole }: StripSettings): string {
   const words = [column !== null && encodeURIComponent(column), bars !== "all" && bars, speed !== "normal" && speed, grows && "grows", whole && "whole"];
   return words.filter(Boolean).join(" ");
 }
 
 /** Words that are none of these are left out: an address is typed by people. */
-export function readKept(text: string): Kept {
+export function readSettings(text: string): StripSettings {
   const words = text.split(" ");
   const column = words.find((word) => /^(@|%40)/.test(word));
   return {

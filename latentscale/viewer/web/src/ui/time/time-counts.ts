@@ -2,23 +2,23 @@
 
 import { signal } from "@preact/signals";
 import { conditions, readBase, readColumn } from "../../counting";
-import { passingAll, type Base } from "../../engine/crossfilter";
+import { conditionMask, type Base } from "../../engine/crossfilter";
 import { keyOf } from "../../engine/filters";
 import { countTimes, type Bars, type TimeColumn, type TimeCounts } from "../../engine/time";
 import * as state from "../../state";
-import type { Told } from "./series";
+import type { SeriesSplit } from "./series";
 
 export interface Counted extends TimeCounts {
   base: Base;
   bars: Bars;
-  told: Told | null;
+  told: SeriesSplit | null;
 }
 
 export const counted = signal<Counted | null>(null);
-let turn = 0;
+let latest = 0;
 
-export async function countNow(time: TimeColumn, bars: Bars, told: Told | null): Promise<void> {
-  const own = ++turn;
+export async function updateCounts(time: TimeColumn, bars: Bars, told: SeriesSplit | null): Promise<void> {
+  const own = ++latest;
   try {
     const base = await readBase();
     const all = await conditions(base);
@@ -26,13 +26,13 @@ export async function countNow(time: TimeColumn, bars: Bars, told: Told | null):
     const key = keyOf(time.column);
     const tiles = base.tiles.map((tile) => ({
       times: values(tile).map(time.timeOf),
-      there: passingAll(tile, []),
-      passed: passingAll(tile, all, key),
+      there: conditionMask(tile, []),
+      passed: conditionMask(tile, all, key),
       clusters: tile.cluster,
     }));
-    if (own !== turn) return;
+    if (own !== latest) return;
     counted.value = { ...countTimes(tiles, bars.edges, told && told.of, told?.series.length ?? 0), base, bars, told };
   } catch (error) {
-    if (own === turn) state.report("Over time", error as Error);
+    if (own === latest) state.report("Over time", error as Error);
   }
 }

@@ -2,7 +2,7 @@
 
 import { computed, effect, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { within } from "../range-ends";
+import { clampSlider } from "../range-ends";
 import { counts } from "../../counting";
 import { css } from "../../engine/colour";
 import { keyOf, withFilter, writeFilter, type ColumnFilter } from "../../engine/filters";
@@ -15,13 +15,13 @@ import { turn } from "../panel-registry";
 import { save } from "../save";
 import { count, plural, shortened } from "../words";
 import { TimeChart } from "./chart";
-import { counted, countNow, type Counted } from "./time-counts";
-import { readKept, SPEEDS, writeKept, type Kept } from "./strip-settings";
-import { pause, play, still } from "./play";
-import { seriesNow } from "./series";
+import { counted, updateCounts, type Counted } from "./time-counts";
+import { readSettings, SPEEDS, writeSettings, type StripSettings } from "./strip-settings";
+import { pause, play, reducedMotion } from "./play";
+import { seriesSplit } from "./series";
 
 const ID = "time";
-const BARS: Record<Kept["bars"], string> = { all: "All documents", clusters: "By cluster", shares: "Shares of clusters" };
+const BARS: Record<StripSettings["bars"], string> = { all: "All documents", clusters: "By cluster", shares: "Shares of clusters" };
 
 export function TimePanel({ kept }: { kept: Signal<string> }) {
   const strip = useMemo(() => new Strip(kept), []);
@@ -47,13 +47,13 @@ export function TimePanel({ kept }: { kept: Signal<string> }) {
 /** What the strip is of, and what its buttons do. */
 class Strip {
   readonly columns = computed(() => timeColumns(state.index.value?.colours ?? []));
-  readonly kept: { readonly value: Kept };
+  readonly kept: { readonly value: StripSettings };
   /** Null without a column that tells when. */
   readonly now;
   readonly stretch;
 
   constructor(private readonly text: Signal<string>) {
-    const kept = computed(() => readKept(text.value));
+    const kept = computed(() => readSettings(text.value));
     this.kept = kept;
     // Bars stay the same ones while what is kept of them does: counts belong to theirs.
     const which = computed(() => `${kept.value.column} ${kept.value.whole}`);
@@ -69,8 +69,8 @@ class Strip {
     });
   }
 
-  keep(changes: Partial<Kept>): void {
-    this.text.value = writeKept({ ...this.kept.value, ...changes });
+  keep(changes: Partial<StripSettings>): void {
+    this.text.value = writeSettings({ ...this.kept.value, ...changes });
   }
 
   set(stretch: Stretch | null): void {
@@ -103,8 +103,8 @@ class Strip {
     return effect(() => {
       void [others.value, state.textMatches.value, state.shownClusters.value];
       const now = this.now.value;
-      const told = apart.value ? seriesNow() : null;
-      if (now) void countNow(now.time, now.bars, told);
+      const told = apart.value ? seriesSplit() : null;
+      if (now) void updateCounts(now.time, now.bars, told);
     });
   }
 }
@@ -119,7 +119,7 @@ function Head({ strip }: { strip: Strip }) {
         <button class="icon" aria-label="Earlier" title="Earlier" onClick={() => strip.step(-1)}>
           <Icon name="left" />
         </button>
-        {!still() && (
+        {!reducedMotion() && (
           <button class="icon" aria-label={playing ? "Pause" : "Play"} title={playing ? "Pause" : "Play: the stretch moves over the time"} onClick={() => strip.play()}>
             <Icon name={playing ? "pause" : "play"} />
           </button>
@@ -128,7 +128,7 @@ function Head({ strip }: { strip: Strip }) {
           <Icon name="right" />
         </button>
       </div>
-      <Said strip={strip} />
+      <StretchStatus strip={strip} />
       <div class="time-choices">
         {strip.columns.value.length > 1 && (
           <select aria-label="Column that tells when" value={key} onChange={(event) => strip.keep({ column: event.currentTarget.value, whole: false })}>
@@ -139,20 +139,20 @@ function Head({ strip }: { strip: Strip }) {
             ))}
           </select>
         )}
-        <select aria-label="What the bars show" value={bars} onChange={(event) => strip.keep({ bars: event.currentTarget.value as Kept["bars"] })}>
+        <select aria-label="What the bars show" value={bars} onChange={(event) => strip.keep({ bars: event.currentTarget.value as StripSettings["bars"] })}>
           {Object.entries(BARS).map(([value, name]) => (
             <option key={value} value={value}>
               {name}
             </option>
           ))}
         </select>
-        {!still() && (
+        {!reducedMotion() && (
           <>
             <select aria-label="What playing does" value={String(grows)} onChange={(event) => strip.keep({ grows: event.currentTarget.value === "true" })}>
               <option value="false">Stretch moves</option>
               <option value="true">Stretch grows</option>
             </select>
-            <select aria-label="Speed" value={speed} onChange={(event) => strip.keep({ speed: event.currentTarget.value as Kept["speed"] })}>
+            <select aria-label="Speed" value={speed} onChange={(event) => strip.keep({ speed: event.currentTarget.value as StripSettings["speed"] })}>
               {SPEEDS.map((one) => (
                 <option key={one} value={one}>
                   {one}
@@ -167,7 +167,7 @@ function Head({ strip }: { strip: Strip }) {
 }
 
 /** The stretch, and how many documents are in it: every count names its base. */
-function Said({ strip }: { strip: Strip }) {
+function StretchStatus({ strip }: { strip: Strip }) {
   const { bars, time, key } = strip.now.value!;
   const found = counted.value?.bars === bars ? counted.value : null;
   const stretch = strip.stretch.value;
@@ -177,7 +177,7 @@ function Said({ strip }: { strip: Strip }) {
   // A link, or the panel of filters, may begin and end between bars.
   const exact = !stretch || !filter || writeFilter(filter) === writeFilter(filterOf(time, bars.edges, stretch));
   const inside = exact ? found && found.passing.slice(from, to).reduce((sum, n) => sum + n, 0) : (counts.value?.passing ?? null);
-  const when = exact ? (to - from === 1 ? bars.said(from) : `${bars.said(from)} – ${bars.said(to - 1)}`) : rangeSaid(time.column, filter);
+  const when = exact ? (to - from === 1 ? bars.said(from) : `${bars.said(from)} – ${bars.said(to - 1)}`) : rangeText(time.column, filter);
   const strays = found ? found.before + found.after : 0;
   return (
     // While it plays, a screen reader is not told of every step.
@@ -206,7 +206,7 @@ function Said({ strip }: { strip: Strip }) {
   );
 }
 
-function rangeSaid(column: ColourColumn, filter: ColumnFilter): string {
+function rangeText(column: ColourColumn, filter: ColumnFilter): string {
   if (filter.kind !== "range" || column.kind === "categories") return "Some of it";
   const end = (value: number, open: number) => formatValue(Number.isFinite(value) ? value : open, column);
   return `${end(filter.from, column.min)} – ${end(filter.to, column.max)}`;
@@ -238,7 +238,7 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
             aria-label="The stretch begins with"
             aria-valuetext={bars.said(from)}
             onInput={(event) => {
-              const value = within(event.currentTarget, 0, last - 1);
+              const value = clampSlider(event.currentTarget, 0, last - 1);
               set([value, Math.max(to, value + 1)]);
             }}
           />
@@ -250,7 +250,7 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
             aria-label="The stretch ends with"
             aria-valuetext={bars.said(to - 1)}
             onInput={(event) => {
-              const value = within(event.currentTarget, 1, last);
+              const value = clampSlider(event.currentTarget, 1, last);
               set([Math.min(from, value - 1), value]);
             }}
           />

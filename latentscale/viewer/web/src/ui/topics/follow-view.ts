@@ -2,10 +2,10 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { RefObject } from "preact";
-import { countsOf, openedBy, type Topic, type TopicTree } from "../../engine/topic-tree";
+import { countsOf, topicsToOpen, type Topic, type TopicTree } from "../../engine/topic-tree";
 import * as state from "../../state";
 
-interface InStep {
+interface FollowedView {
   /** Drawn documents in view of each topic; null until they are counted. */
   seen: ReadonlyMap<Topic, number> | null;
   opened: ReadonlySet<string>;
@@ -15,9 +15,9 @@ interface InStep {
  * What the view opens, where it is followed: not while somebody points at the list or goes through it by keys, for its
  * rows would move away. `room` is how many rows can be seen.
  */
-export function useInStep(box: RefObject<HTMLElement | null>, tree: TopicTree, least: number, room: number, follows: boolean): InStep {
+export function useFollowView(box: RefObject<HTMLElement | null>, tree: TopicTree, least: number, room: number, follows: boolean): FollowedView {
   const counted = state.clustersInView.value;
-  const [step, setStep] = useState<InStep>({ seen: null, opened: new Set() });
+  const [step, setStep] = useState<FollowedView>({ seen: null, opened: new Set() });
   const behind = useRef(false);
   useEffect(() => {
     state.treeShown.value = true;
@@ -28,7 +28,7 @@ export function useInStep(box: RefObject<HTMLElement | null>, tree: TopicTree, l
     const seen = counted && countsOf(tree, counted);
     // Before anything is drawn, as for the whole map.
     const all = seen ?? new Map([...tree.byRef.values()].map((topic) => [topic, topic.cluster.size]));
-    const wanted = openedBy(tree, all, room, least);
+    const wanted = topicsToOpen(tree, all, room, least);
     setStep((old) => ({ seen, opened: follows && !same(wanted, old.opened) ? wanted : old.opened }));
   };
   useEffect(() => {

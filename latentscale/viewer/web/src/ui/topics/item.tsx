@@ -1,7 +1,7 @@
 /** A row of the tree of topics. */
 
 import { commands } from "../../commands";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import type { Topic, TreeRow } from "../../engine/topic-tree";
 import * as state from "../../state";
 import { EditMarks } from "../edits/edit-marks";
@@ -9,7 +9,7 @@ import { Icon } from "../icon";
 import { setOpen } from "../panel-registry";
 import { ClusterSwatch } from "../swatch";
 import { count } from "../words";
-import { wordsNow } from "./search";
+import { searchedWords } from "./search";
 
 /** The noise, by its name in the page's address: the last row. */
 export const NOISE = "n";
@@ -19,12 +19,12 @@ export const refOf = (row: Listed): string => (row === NOISE ? NOISE : row.topic
 export const nameOf = (row: Listed): string => (row === NOISE ? "In no cluster (noise)" : row.topic.cluster.label);
 
 /** Isolate a topic and bring it into view, or show all again. */
-export function chosenBy(row: Listed): void {
+export function toggleTopic(row: Listed): void {
   const ref = refOf(row);
   state.isolated.value = state.toggled(state.isolated.value, ref);
   if (row === NOISE || !state.isolated.value.has(ref)) return;
   // On a phone the list lies over the map and the card of the cluster.
-  if (innerWidth <= NARROW) setOpen("list", false);
+  if (innerWidth <= NARROW_WIDTH) setOpen("list", false);
   commands.reveal(row.topic.cluster);
 }
 
@@ -99,7 +99,7 @@ export function TreeItem({ row, at, height, roots, flat, focusable, seen, found,
       )}
       <ClusterSwatch cluster={topic?.cluster} />
       <span class={topic ? "name" : "name muted"}>
-        <Lit text={nameOf(row)} words={found && topic && found.has(topic) ? wordsNow() : ""} />
+        <HighlightedLabel text={nameOf(row)} words={found && topic && found.has(topic) ? searchedWords() : ""} />
       </span>
       {topic && <EditMarks cluster={topic.cluster} />}
       <span class="size">{count(documentsOf(row))}</span>
@@ -108,7 +108,7 @@ export function TreeItem({ row, at, height, roots, flat, focusable, seen, found,
 }
 
 /** A label in which the words that are searched for stand out. */
-function Lit({ text, words }: { text: string; words: string }) {
+function HighlightedLabel({ text, words }: { text: string; words: string }) {
   const at = words ? text.toLowerCase().indexOf(words) : -1;
   if (at < 0) return <>{text}</>;
   return (

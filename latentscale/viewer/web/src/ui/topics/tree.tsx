@@ -2,14 +2,14 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { LabelsFile } from "../../engine/format";
-import { listedTopics, topicTree, typedAhead, type Topic } from "../../engine/topic-tree";
+import { listedTopics, topicTree, typeAhead, type Topic } from "../../engine/topic-tree";
 import * as state from "../../state";
 import { Icon } from "../icon";
 import { count } from "../words";
-import { useInStep } from "./follow-view";
-import { chosenBy, nameOf, NOISE, refOf, TreeItem, type Listed } from "./item";
-import { useSearch, wordsNow } from "./search";
-import { useSeenRows } from "./virtual-rows";
+import { useFollowView } from "./follow-view";
+import { toggleTopic, nameOf, NOISE, refOf, TreeItem, type Listed } from "./item";
+import { useSearch, searchedWords } from "./search";
+import { useVisibleRows } from "./virtual-rows";
 
 const EYE = "M2.5 10S5.2 5 10 5s7.5 5 7.5 5-2.7 5-7.5 5-7.5-5-7.5-5M10 7.9a2.1 2.1 0 1 0 0 4.2 2.1 2.1 0 0 0 0-4.2";
 const UNFOLD = "M6.5 7.5L10 4l3.5 3.5M6.5 12.5L10 16l3.5-3.5";
@@ -17,7 +17,7 @@ const FOLD = "M6.5 4L10 7.5 13.5 4M6.5 16l3.5-3.5 3.5 3.5";
 /** Height of a row in px: a finger needs more than a line. */
 const ROW = matchMedia("(pointer: coarse)").matches ? 44 : 28;
 /** Milliseconds after which letters begin another name. */
-const TYPED_FOR = 700;
+const TYPE_AHEAD_MS = 700;
 
 export function Topics() {
   const labels = state.labels.value;
@@ -40,21 +40,21 @@ function Tree({ labels }: { labels: LabelsFile }) {
   const [room, setRoom] = useState(14);
   // Labels above the layer of the hues are not on the map: the list begins where the labels do.
   const least = Math.min(Math.max(labels.hue_layer, labels.layers > 1 ? 1 : 0), labels.layers - 1);
-  const { seen, opened } = useInStep(box, tree, least, room, follows);
+  const { seen, opened } = useFollowView(box, tree, least, room, follows);
   const isOpen = (topic: Topic): boolean =>
     search ? (turnedInSearch.get(topic.ref) ?? search.above.has(topic)) : (turned.get(topic.ref) ?? opened.has(topic.ref));
   const rows: Listed[] = listedTopics(tree, isOpen, search);
   if (!search && state.noise.value > 0) rows.push(NOISE);
-  const list = useSeenRows(box, rows.length, ROW);
+  const list = useVisibleRows(box, rows.length, ROW);
   useEffect(() => setRoom(list.room), [list.room]);
 
   /** Whether some clusters are out of view. */
   const partly = useMemo(() => seen !== null && [...tree.byRef.values()].some((topic) => topic.cluster.size > 0 && !seen.has(topic)), [seen, tree]);
   const isSeen = (row: Listed): boolean => row !== NOISE && seen !== null && seen.has(row.topic);
   /** Whether it tells rows apart which of them are in view. */
-  const telling = partly && rows.some((row) => row !== NOISE && !isSeen(row));
+  const marksRows = partly && rows.some((row) => row !== NOISE && !isSeen(row));
   useEffect(() => {
-    if (!telling || !follows || search) return;
+    if (!marksRows || !follows || search) return;
     const first = rows.findIndex((row) => row !== NOISE && !row.open && isSeen(row));
     if (first >= 0) list.show(first, Math.min(first, 2));
   }, [opened]);
@@ -85,17 +85,17 @@ function Tree({ labels }: { labels: LabelsFile }) {
       PageUp: () => go(here - page),
       Home: () => go(0),
       End: () => go(rows.length - 1),
-      Enter: () => chosenBy(row),
-      " ": () => chosenBy(row),
+      Enter: () => toggleTopic(row),
+      " ": () => toggleTopic(row),
       ArrowRight: () => (open ? go(here + 1) : topic && open === false && turn([topic], true)),
       ArrowLeft: () => (topic && open ? turn([topic], false) : topic?.parent && go(rows.findIndex((other) => refOf(other) === topic.parent!.ref))),
       "*": () => turn((topic?.parent?.children ?? tree.roots).filter(({ children }) => children.length > 0), true),
     };
     if (event.key in steps) steps[event.key]();
     else if (/^[\p{L}\p{N}]$/u.test(event.key)) {
-      const before = event.timeStamp - typed.current.at < TYPED_FOR ? typed.current.text : "";
+      const before = event.timeStamp - typed.current.at < TYPE_AHEAD_MS ? typed.current.text : "";
       typed.current = { text: before + event.key, at: event.timeStamp };
-      const at = typedAhead(rows.map(nameOf), here, typed.current.text);
+      const at = typeAhead(rows.map(nameOf), here, typed.current.text);
       if (at >= 0) go(at);
     } else return;
     event.preventDefault();
@@ -143,11 +143,11 @@ function Tree({ labels }: { labels: LabelsFile }) {
                 roots={tree.roots.length}
                 flat={parents.length === 0}
                 focusable={at === here}
-                seen={telling ? isSeen(row) : null}
+                seen={marksRows ? isSeen(row) : null}
                 found={search?.found ?? null}
                 onChoose={() => {
                   setActive(refOf(row));
-                  chosenBy(row);
+                  toggleTopic(row);
                 }}
                 onTurn={() => {
                   setActive(refOf(row));
@@ -159,7 +159,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
         </div>
       </div>
       {search?.found.size === 0 && (
-        <p class="muted small">{/^#\d*$/.test(wordsNow()) ? "Enter pins the document with this row id" : "No cluster has this in its label or keyphrases"}</p>
+        <p class="muted small">{/^#\d*$/.test(searchedWords()) ? "Enter pins the document with this row id" : "No cluster has this in its label or keyphrases"}</p>
       )}
     </>
   );

@@ -6,7 +6,7 @@ import type { RefObject } from "preact";
 /** Rows that are drawn above and below what is seen. */
 const MARGIN = 6;
 
-export interface Seen {
+export interface VisibleRows {
   /** The first row that is drawn, and the one after the last. */
   first: number;
   last: number;
@@ -17,7 +17,7 @@ export interface Seen {
   onScroll(): void;
 }
 
-export function useSeenRows(box: RefObject<HTMLElement | null>, count: number, height: number): Seen {
+export function useVisibleRows(box: RefObject<HTMLElement | null>, count: number, height: number): VisibleRows {
   const [top, setTop] = useState(0);
   const [size, setSize] = useState({ height: 400, room: 14 });
   useEffect(() => {
