@@ -91,7 +91,7 @@ export function toggleTheme(): void {
   themeChosen.value = true;
   theme.value = theme.value === "dark" ? "light" : "dark";
 }
-/** `cluster`, `layer:1`…, `nearest_cluster`, `density` or the id of a column. */
+/** What colours the points: `cluster`, `layer:1`…, `nearest_cluster`, `density` or the id of a column. */
 export const colour = signal("cluster");
 export const scale = signal<ScaleKind>("linear");
 export const scaleChosen = signal(false);

@@ -159,7 +159,7 @@ export function editFile(map: string, edits: readonly ClusterEdit[], command: st
 /**
  * Parse a file saved by this page: its edits, and the id of the map they were made on.
  *
- * @throws ViewerError with the line that is wrong, and where it is another kind of file.
+ * @throws ViewerError if it is another kind of file, or with the number of an invalid line.
  */
 export function readEditFile(text: string, fileName: string): { map: string; edits: ClusterEdit[] } {
   const lines = text.replace(/^\uFEFF/, "").split(/\r?\n/);

@@ -88,7 +88,7 @@ export interface LabelsFile {
   clusters: ClusterEntry[];
 }
 
-/** Of each cluster of layer 0. */
+/** Colours of the clusters of layer 0, as parallel arrays. */
 export interface HuesFile {
   id: number[];
   hue: number[];
@@ -164,9 +164,9 @@ export interface Quality {
   stability: number | null;
   against: { column: string; nmi: number; ari: number; purity: number } | null;
   red_flags: string[];
-  /** Of an updated map: what changed since its fit. */
   /** The same for the 3-D layout; the figures above are for the flat map. */
   space?: { trustworthiness: number | null; preservation: number | null } | null;
+  /** Changes of an updated map since its fit. */
   growth: { fitted: number; added: number; removed: number; refit_due: boolean; reasons: string[] } | null;
 }
 

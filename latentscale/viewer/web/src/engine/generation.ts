@@ -22,7 +22,7 @@ export interface LoadedTile extends TilePoints {
 export const REMOVED = -2;
 
 interface Removed {
-  /** Sorted. */
+  /** Ascending. */
   positions: Float64Array;
   counts: RemovedCounts | null;
 }
@@ -85,7 +85,7 @@ export class Generation {
     return made;
   }
 
-  /** A whole file, such as one that a section wrote. */
+  /** The bytes of a file, such as one of a section. */
   bytes(file: string, signal?: AbortSignal): Promise<ArrayBuffer> {
     return this.store.file(this.name(file), signal);
   }

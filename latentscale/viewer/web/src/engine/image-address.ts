@@ -4,9 +4,9 @@
 export type ImageAddress = { href: string } | { said: string };
 
 /**
- * @param value A value of the column, which is not null.
- * @param base The folder that holds the page's own, of which relative addresses are.
- * @param origins Those from which the page's content policy allows images, beside its own.
+ * @param value A non-null value of the column.
+ * @param base The parent of the page's folder; relative addresses are resolved against it.
+ * @param origins Further origins from which the content security policy allows images.
  */
 export function imageAddress(value: unknown, base: string, origins: readonly string[]): ImageAddress {
   const text = typeof value === "string" ? value.trim() : "";
@@ -23,7 +23,7 @@ export function imageAddress(value: unknown, base: string, origins: readonly str
     return origins.includes(url.origin) ? { href: url.href } : { said: `Images of ${url.host} are not shown: publish.image_origins does not name it.` };
   }
   const folder = new URL(base);
-  // A document must not make the page ask for anything else of its server.
+  // A document must not make the page request anything else from its server.
   if (url.origin !== folder.origin || !url.pathname.startsWith(folder.pathname)) return { said: "This image is outside the map's folder." };
   return { href: url.href };
 }

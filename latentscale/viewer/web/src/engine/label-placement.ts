@@ -1,7 +1,7 @@
-/** Label placement on the screen: at their clusters, moved a little so that no edge or panel cuts them. */
+/** Places labels at their clusters, shifted slightly to avoid window edges and panels. */
 
 export interface LabelBox {
-  /** Centre, and size, in px. */
+  /** Centre and size in px. */
   x: number;
   y: number;
   width: number;
@@ -15,12 +15,12 @@ export interface Rect {
   bottom: number;
 }
 
-/** Air between a label and what must not cut it. */
+/** px between a label and an obstacle or edge. */
 const MARGIN = 6;
 
 /**
- * The centre of each label, or null where it is not shown: its position is off the window or under a panel, or the label
- * had to move and has no room. Earlier labels come first: a label gives way to an earlier one that was moved.
+ * The centre of each label, or null if it is hidden: its anchor is outside the window or under a panel, or it had to be
+ * shifted and has no room. Earlier labels take precedence over shifted ones.
  */
 export function placeLabels(
   labels: readonly LabelBox[],
@@ -65,7 +65,7 @@ function clearPosition(label: LabelBox, window: { width: number; height: number 
   const [left, top] = [x, y];
   clampToWindow();
   const box = rectAt(x, y, label);
-  // Pushed out of the window, or from one panel under another.
+  // Pushed out of the window, or under another panel.
   if (x !== left || y !== top || obstacles.some((wall) => overlap(box, wall, MARGIN - 1))) return null;
   return [x, y];
 }

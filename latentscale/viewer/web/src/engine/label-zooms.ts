@@ -1,15 +1,15 @@
-/** The zooms at which labels have room, as `viewer/labels.py` computes them when a map is published: for names that changed since. */
+/** Zoom ranges of labels, computed like `viewer/labels.py` does at publishing; for labels renamed since. */
 
 import type { ClusterDetail, LabelsFile } from "./format";
 
-/** px: a label wraps at this width, in `style.css` as here, at a size of 13. */
+/** Maximum width of a label in px at font size 13; the same in `style.css`. */
 const LINE_WIDTH = 168;
 const NEVER = 99;
-/** Signs as wide as the font is high. */
+/** Full-width characters, one em wide. */
 const FULL_WIDTH =
   /[\u1100-\u115f\u231a\u231b\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6b\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
 
-/** Width and height in px, a little on the safe side. */
+/** Estimated width and height of a label in px, rounded up. */
 function labelBox(text: string, px: number): [width: number, height: number] {
   let width = 0;
   for (const sign of text) width += px * (FULL_WIDTH.test(sign) ? 1 : 0.57);
@@ -18,7 +18,7 @@ function labelBox(text: string, px: number): [width: number, height: number] {
   return [Math.min(width, line) + 14, lines * px * 1.22 + 6];
 }
 
-/** The wider of a hull's width and height; 0 where there is none. */
+/** The larger side of a hull's bounding box; 0 without a hull. */
 function extentOf(hull: readonly number[]): number {
   if (hull.length < 6) return 0;
   const along = (from: number): number => {
@@ -29,10 +29,10 @@ function extentOf(hull: readonly number[]): number {
 }
 
 /**
- * For each cluster, in their order, between which zooms (base-2 logarithms of pixels a unit) its label is shown; null for never. A
- * label shows from where its box is clear of those of all that come before it: coarser layers first, then by size.
+ * The zoom range (log2 of pixels per unit) in which each cluster's label is shown; null for never. A label appears at
+ * the zoom from which its box overlaps none of higher priority: coarser layers first, then larger clusters.
  *
- * @param side Edge of the map's square, in its own units.
+ * @param side Edge of the map's bounding square, in map units.
  */
 export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details: readonly ClusterDetail[] | null, side: number): ([number, number] | null)[] {
   const zooms: ([number, number] | null)[] = clusters.map(() => null);
@@ -49,18 +49,18 @@ export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details:
     let until = Infinity;
     if (layer > 0) {
       const extent = extentOf(details?.[i]?.hull ?? []);
-      // Before hulls are here: where the label that was published ends.
+      // Until hulls are loaded: the end of the published range.
       until = extent > 0 ? 1100 / extent : zoom && zoom[1] < NEVER ? 2 ** zoom[1] : (16 * 1100) / side;
     }
     let since = 0;
     for (const other of before) {
-      // One that ends before this one begins is not in its way.
+      // Labels that disappear before this one appears do not conflict.
       if (other.since >= until) continue;
       const clearScale = Math.min((other.width + width) / 2 / Math.abs(other.x - x), (other.height + height) / 2 / Math.abs(other.y - y), other.until);
       if (clearScale > since) since = clearScale;
     }
     const start = since > 0 ? Math.max(lowest, Math.log2(since)) : lowest;
-    // Two labels at one place: the second has room nowhere.
+    // Coincident labels: there is no room for the second.
     if (!Number.isFinite(start) || since >= until) continue;
     before.push({ x, y, width, height, since, until });
     const hundredths = (value: number): number => Math.round(100 * value) / 100;

@@ -1,4 +1,7 @@
-/** Finding documents by meaning: the query's vector from the model's own tokens, then the lists whose centroids are nearest. */
+/**
+ * Semantic search in the browser: embed the query with the model's token vectors, then search the nearest inverted
+ * lists (IVF).
+ */
 
 import { ViewerError } from "./format";
 import type { Generation } from "./generation";
@@ -9,10 +12,10 @@ import { section } from "./sections";
 import { decoded } from "./store";
 import { tokenIds } from "./wordpiece";
 
-/** Documents that are listed. */
+/** Maximum number of results. */
 const MAX_HITS = 100;
 
-/** The documents nearest to a text, with their cosine similarity, and how many could be found so. */
+/** The documents nearest to a text by cosine similarity, and the number of searchable documents. */
 export async function searchMeaning(generations: readonly Generation[], text: string): Promise<{ hits: Hit[]; searchable: number }> {
   const parts: { generation: Generation; entry: MeaningEntry }[] = [];
   for (const generation of generations) {
@@ -33,7 +36,7 @@ export async function searchMeaning(generations: readonly Generation[], text: st
   return { hits, searchable: parts.reduce((sum, { generation }) => sum + generation.documents, 0) };
 }
 
-/** The mean direction of a text's tokens; null if it has none that the model knows. */
+/** The normalised mean of a text's token vectors; null if no token is known. */
 export async function queryVector(generation: Generation, { dim, tokens }: MeaningEntry, text: string): Promise<Float64Array | null> {
   const vocabulary = await generation.kept("meaning/vocabulary", async () => {
     const found = new Map<string, number>();

@@ -1,4 +1,4 @@
-/** One index of all generations: columns by their names, categories by theirs, totals without what was removed. */
+/** Merges the indexes of all generations: columns and categories by name, totals without removed documents. */
 
 import type { CategoryColumn, ColourColumn, GenerationEntry, IndexFile, Manifest, NumberColumn, RemovedCounts } from "./format";
 import { NO_VALUE } from "./scale";
@@ -13,11 +13,11 @@ export interface GenerationPart {
   removed: RemovedCounts | null;
 }
 
-/** Where a generation keeps a column of the merged index. */
+/** Where a generation stores a column of the merged index. */
 export interface Source {
   /** The column's id in that generation. */
   id: string;
-  /** Its codes as those of the merged column; null for numbers and dates. */
+  /** Lookup table from its codes to merged codes; null for numbers and dates. */
   codes: Uint8Array | null;
 }
 
@@ -25,9 +25,9 @@ export interface MergedIndex {
   text: string | null;
   columns: string[];
   colours: ColourColumn[];
-  /** The index of each generation, the oldest first: their sections are kept apart. */
+  /** The index of each generation, oldest first; their sections are not merged. */
   generations: readonly IndexFile[];
-  /** By the merged column's id: a source for each generation, null where all its documents have no value. */
+  /** Sources by merged column id, one per generation; null where none of its documents has a value. */
   sources: Map<string, (Source | null)[]>;
 }
 
@@ -36,7 +36,7 @@ export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
   const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
   const merged: MergedIndex = {
     text: last.text ?? parts.find(({ index }) => index.text !== null)?.index.text ?? null,
-    // Files that an update added may lack a column that earlier documents have.
+    // An update may lack columns that earlier documents have.
     columns: [...new Set([last, ...parts.map(({ index }) => index)].flatMap(({ columns }) => columns))],
     colours: [],
     generations: parts.map(({ index }) => index),
@@ -45,7 +45,7 @@ export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
   for (const name of names) {
     const found = parts.map(({ index }) => index.colours.find((column) => column.name === name) ?? null);
     const first = found.find((column) => column !== null)!;
-    // A generation that has the column and cannot tell it by colours, or tells it otherwise: no colour would be right.
+    // Some generation has the column without colours, or as another kind: it cannot be coloured consistently.
     const isInconsistent = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
     if (isInconsistent) continue;
     const id = freeId(first.id, merged.sources);
@@ -65,7 +65,7 @@ export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
 
 export const documentsOf = (entry: GenerationEntry): number => entry.documents - (entry.removed?.count ?? 0);
 
-/** What there is to draw: a generation whose documents have all left costs requests and shows nothing. */
+/** The manifest without generations all of whose documents were removed. */
 export function withoutEmptyGenerations(manifest: Manifest): Manifest {
   const last = manifest.generations[manifest.generations.length - 1];
   return {
@@ -75,7 +75,9 @@ export function withoutEmptyGenerations(manifest: Manifest): Manifest {
   };
 }
 
-/** Ids are those of the oldest generation that has the column: shared addresses outlive updates. */
+/**
+ * A free id for a merged column, preferably that of the oldest generation that has it: links stay valid after updates.
+ */
 function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {
   if (!taken.has(id)) return id;
   let k = 0;
@@ -96,8 +98,8 @@ function withoutRemoved(column: ColourColumn, removed: RemovedCounts | null): Co
 }
 
 /**
- * Codes are those of the oldest generation, new names after them: an update changes no colour. A name is told apart only
- * where each generation that has others besides its categories tells it apart too; otherwise it is among the others.
+ * Merge categories. Codes are those of the oldest generation, new names follow: an update changes no colour. A name
+ * keeps its own category only if every generation with a truncated list has it; else it joins the others.
  */
 function mergeCategories(
   id: string,
@@ -125,7 +127,7 @@ function mergeCategories(
     name: present[0].name,
     kind: "categories",
     categories: shown.map((name) => [name, counts.get(name)!]),
-    // Names that no generation tells apart may be the same ones in several: at least the most of any.
+    // Truncated names of several generations may overlap: this is a lower bound.
     other: [
       hidden.length + Math.max(...present.map((column) => column.other[0])),
       hidden.reduce((sum, [, count]) => sum + count, 0) + present.reduce((sum, column) => sum + column.other[1], 0),
@@ -152,12 +154,12 @@ function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nul
   };
 }
 
-/** Quantiles of several sets together from those of each: the inverse of the weighted mean of their distributions. */
+/** Quantiles of a mixture: the inverse of the weighted mean of the distribution functions. */
 export function mergeQuantiles(sets: readonly { knots: readonly number[]; weight: number }[]): number[] {
   const steps = sets[0].knots.length - 1;
   const total = sets.reduce((sum, { weight }) => sum + weight, 0);
   const values = [...new Set(sets.flatMap(({ knots }) => knots))].sort((a, b) => a - b);
-  // The share at and below each value: where knots repeat, the whole of them.
+  // Cumulative share at each value; for repeated knots, after the jump.
   const shares = values.map((value) => sets.reduce((sum, { knots, weight }) => sum + weight * shareBelow(knots, value), 0) / total);
   return Array.from({ length: steps + 1 }, (_, k) => {
     if (k === 0) return values[0];
@@ -178,7 +180,7 @@ function shareBelow(knots: readonly number[], value: number): number {
   return (k + (value - knots[k]) / (knots[k + 1] - knots[k])) / steps;
 }
 
-/** When a document joined the map, as a column: the generations, the oldest first. */
+/** The generation of each document as a categorical column, oldest first. */
 function addedColumn(entries: readonly GenerationEntry[]): CategoryColumn {
   return {
     id: ADDED,

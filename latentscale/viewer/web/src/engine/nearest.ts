@@ -1,4 +1,4 @@
-/** Drawn points of a box, nearest its middle first. */
+/** Drawn points in a box, nearest its centre first. */
 
 import type { LoadedTile } from "./generation";
 import type { Box } from "./lod";

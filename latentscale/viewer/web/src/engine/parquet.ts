@@ -1,11 +1,14 @@
-/** Parquet to typed arrays and rows: hyparquet with one codec, which a strict content policy allows. */
+/**
+ * Decodes Parquet to typed arrays and rows, with hyparquet and a single codec in plain JavaScript: the content security
+ * policy allows no WebAssembly.
+ */
 
 import { decompress } from "fzstd";
 import { parquetMetadata, parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
 import { ViewerError, type RemovedCounts } from "./format";
 import { evenBits, STEPS } from "./positions";
 
-/** A damaged page must not ask for gigabytes. */
+/** Limit of uncompressed page sizes: a damaged file must not allocate gigabytes. */
 const MAX_PAGE = 64 << 20;
 const compressors = {
   ZSTD: (input: Uint8Array, outputLength: number): Uint8Array => {
@@ -16,7 +19,7 @@ const compressors = {
 
 export interface TilePoints {
   count: number;
-  /** x0, y0, x1, y1, … inside the tile, in so many steps along its edge. */
+  /** x0, y0, x1, y1, … within the tile, in units of 1 / `steps` of its edge. */
   xy: Uint16Array | Uint32Array;
   steps: number;
   cluster: Int32Array;
@@ -51,7 +54,7 @@ export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<Til
         xy[2 * i + 1] = evenBits(v >>> 1);
       },
     },
-    // Maps of the first format have the two apart.
+    // Maps of the first format store x and y separately.
     x: { set: (i, v) => void (xy[2 * i] = v) },
     y: { set: (i, v) => void (xy[2 * i + 1] = v) },
     cluster: { set: (i, v) => void (cluster[i] = v) },
@@ -65,14 +68,14 @@ export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<F
   return value;
 }
 
-/** Several columns of one tile's file, as of an inline generation. */
+/** Several columns of a tile file of an inline generation. */
 export async function decodeColumns(bytes: ArrayBuffer, count: number, names: readonly string[]): Promise<Map<string, Float32Array>> {
   const found = new Map(names.map((name) => [name, new Float32Array(count).fill(NaN)]));
   await readColumnsInto(bytes, count, Object.fromEntries([...found].map(([name, value]) => [name, { set: (i, v) => void (value[i] = v) }])));
   return found;
 }
 
-/** All rows of a small file, each an array; bytes stay bytes. */
+/** All rows of a small file as arrays; binary values are not decoded as text. */
 export async function decodeTable(bytes: ArrayBuffer): Promise<unknown[][]> {
   let rows: unknown[][] = [];
   await parquetRead({
@@ -85,7 +88,7 @@ export async function decodeTable(bytes: ArrayBuffer): Promise<unknown[][]> {
   return rows;
 }
 
-/** The values of one column of a file; null where it has no such column. */
+/** The values of a column; null if the file does not have it. */
 export async function decodeValues(bytes: ArrayBuffer, column: string): Promise<unknown[] | null> {
   const metadata = parquetMetadata(bytes);
   if (!metadata.schema.slice(1).some((element) => element.name === column)) return null;
@@ -101,7 +104,7 @@ export async function decodeValues(bytes: ArrayBuffer, column: string): Promise<
   return rows.map(([value]) => value);
 }
 
-/** Sorted positions that are not on the map any more, and what they counted for. */
+/** Sorted positions of removed documents, and the counts to subtract for them. */
 export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<{ positions: Float64Array; counts: RemovedCounts | null }> {
   const positions = new Float64Array(count).fill(NaN);
   await readColumnsInto(bytes, count, { position: { set: (i, v) => void (positions[i] = v) } });
@@ -111,7 +114,7 @@ export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<
   return { positions, counts: found ? (JSON.parse(found) as RemovedCounts) : null };
 }
 
-/** Row ids and positions of one file of `ids/`: row ids ascend. */
+/** Row ids, ascending, and their positions, from a file of `ids/`. */
 export async function decodeIds(bytes: ArrayBuffer, count: number): Promise<{ rowIds: Float64Array; positions: Float64Array }> {
   const rowIds = new Float64Array(count).fill(NaN);
   const positions = new Float64Array(count);
@@ -126,9 +129,9 @@ export type Fetcher = (start: number, end: number) => Promise<ArrayBuffer>;
 
 export interface PackFooter {
   metadata: FileMetaData;
-  /** First row of each group, and the number of rows at the end. */
+  /** First row of each row group, then the total number of rows. */
   starts: number[];
-  /** Byte range of each group. */
+  /** Byte range of each row group. */
   ranges: [number, number][];
   columns: string[];
 }
@@ -153,7 +156,9 @@ export async function readFooter(fetcher: Fetcher, bytes: number, footer: number
   return { metadata, starts, ranges, columns };
 }
 
-/** The rows of one group, each an array in the order of `footer.columns`: objects would let a column be `__proto__`. */
+/**
+ * The rows of a group as arrays in the order of `footer.columns`: as object keys, column names could be `__proto__`.
+ */
 export async function readGroup(footer: PackFooter, group: number, fetcher: Fetcher): Promise<unknown[][]> {
   const [low, high] = footer.ranges[group];
   const bytes = await fetcher(low, high);

@@ -1,4 +1,6 @@
-/** Which texts a regular expression is found in: off the page's own thread, since one may take for ever over a text. */
+/**
+ * Web worker that tests texts against a regular expression: backtracking may take for ever and must not block the page.
+ */
 
 import { compilePattern } from "./pattern-syntax";
 

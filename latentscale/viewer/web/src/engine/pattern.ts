@@ -1,12 +1,12 @@
-/** Texts in which a regular expression is found, by a worker that is stopped where it takes too long. */
+/** Tests texts against a regular expression in a worker, with a timeout. */
 
 import { ViewerError } from "./format";
 
-/** Milliseconds for the texts of one file. */
+/** Timeout for the texts of one file. */
 const TIMEOUT_MS = 20_000;
 const TIMEOUT_MESSAGE = `this expression takes more than ${TIMEOUT_MS / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
 
-/** Holds values against a regular expression, some at a time; `end` lets go of it. */
+/** Tests batches of values against a regular expression; `end` terminates the worker. */
 export class PatternMatcher {
   private readonly worker: Worker;
   private last: Promise<unknown> = Promise.resolve();
@@ -17,7 +17,7 @@ export class PatternMatcher {
     this.worker = new Worker(new URL("./pattern-worker.ts", import.meta.url), { type: "module" });
   }
 
-  /** 1 for each value that it is found in; what has no value holds nothing. */
+  /** Mask of the values that match; missing values do not. */
   match(values: readonly unknown[]): Promise<Uint8Array> {
     const texts = values.map((value) => (value === null || value === undefined ? null : String(value)));
     const own = this.last.then(() => this.ask(texts));

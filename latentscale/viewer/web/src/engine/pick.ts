@@ -1,4 +1,4 @@
-/** The nearest drawn point to a position, by brute force over the tiles that could hold it. */
+/** Finds the nearest drawn point by brute force over the tiles that may contain it. */
 
 import { positionAt, stepOf, type TilePositions } from "./positions";
 
@@ -15,8 +15,8 @@ export interface Picked<T> {
 }
 
 /**
- * `reach` is in units of the map. `shown` says whether a point is visible at all (not filtered out).
- * Points are looked at in the tile's own steps, so no coordinate is decoded but the winner's.
+ * The nearest point within `reach` map units for which `shown` is true (not filtered out), or null. Distances are
+ * computed in tile steps; only the result is decoded.
  */
 export function pickNearest<T extends Pickable>(
   tiles: Iterable<T>,

@@ -1,4 +1,4 @@
-/** Where the points of a tile lie: in steps along its edge, 65,536 of them or, close up, more. */
+/** Positions within a tile: integer steps along its edge, 65,536 of them or, refined, more. */
 
 import type { GenerationEntry } from "./format";
 import type { Box } from "./lod";
@@ -6,12 +6,12 @@ import type { Box } from "./lod";
 /** Steps along the edge of every tile. */
 export const STEPS = 65_536;
 
-/** Pixels that a whole map is wide at the closest zoom; places of all points are known to half of one there. */
+/** Width of the whole map in px at maximum zoom, where all positions are precise to half a pixel. */
 const MAX_MAP_WIDTH = 4_000_000;
-/** The same for maps of before finer places were written: points of the root tile are then up to two pixels off. */
+/** The same for maps without refined positions: points of the root tile are off by up to two pixels. */
 const MAX_MAP_WIDTH_COARSE = 4 * STEPS;
 
-/** In space, where the heights of points are in as many steps as their places: to a pixel. */
+/** The same in 3-D, where heights and positions have 65,536 steps: precise to a pixel. */
 export const MAX_MAP_WIDTH_IN_SPACE = 2 * STEPS;
 
 export interface TilePositions {
@@ -21,22 +21,22 @@ export interface TilePositions {
   steps: number;
 }
 
-/** The edge of a step, in units of the map. */
+/** Size of a step in map units. */
 export const stepOf = ({ bounds, steps }: Omit<TilePositions, "xy">): number => (bounds.x1 - bounds.x0) / steps;
 
-/** The place of a point, in units of the map. */
+/** Position of a point in map units. */
 export function positionAt(tile: TilePositions, i: number): [x: number, y: number] {
   const step = stepOf(tile);
   return [tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step, tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step];
 }
 
-/** Halvings of a step by which places of a tile at a depth are known more closely than the tile says. */
+/** Additional bits per axis that are available for tiles at a depth. */
 export const fineLevels = ({ fine = 0 }: Pick<GenerationEntry, "fine">, depth: number): number => Math.max(0, fine - depth);
 
 export const maxMapWidth = (generations: readonly { entry: Pick<GenerationEntry, "fine"> }[]): number =>
   generations.every(({ entry }) => entry.fine) ? MAX_MAP_WIDTH : MAX_MAP_WIDTH_COARSE;
 
-/** Places with the bits of `codes`, two for each of `levels`, after their own. */
+/** Positions refined by the bits of `codes`, one pair for each of `levels`. */
 export function refinedPositions(xy: Uint16Array | Uint32Array, codes: ArrayLike<number>, levels: number): Uint32Array {
   const found = new Uint32Array(xy.length);
   for (let i = 0; i < codes.length; i++) {
@@ -46,7 +46,7 @@ export function refinedPositions(xy: Uint16Array | Uint32Array, codes: ArrayLike
   return found;
 }
 
-/** The even bits of a Morton code, side by side. */
+/** Compact the even bits of a Morton code. */
 export function evenBits(code: number): number {
   let v = code & 0x55555555;
   v = (v | (v >>> 1)) & 0x33333333;

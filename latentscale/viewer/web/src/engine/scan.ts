@@ -1,4 +1,4 @@
-/** Which documents of the whole map are in a shape, in clusters, and pass filters: by reading no more tiles than that takes. */
+/** Finds all documents in a shape or clusters that pass filters, reading as few tiles as possible. */
 
 import { ViewerError } from "./format";
 import type { Generation, LoadedTile } from "./generation";
@@ -7,29 +7,29 @@ import { positionAt } from "./positions";
 import { combine, mergeRanges, rangesOf, type Ranges, type Selection } from "./selection";
 import { boundsOf, contains, relation, type Shape } from "./shape";
 
-/** Files of tiles and of their pages that one question reads at most: about four million documents. */
+/** Maximum number of tiles and tile pages read per query: about four million documents. */
 const MAX_TILES = 256;
 const MAX_PAGES = 512;
 const CONCURRENCY = 6;
 const LARGE_WINDOW = 4000;
 
-/** More would have to be read than a page should. */
+/** The query would read more than the page allows. */
 export class ScanLimitError extends ViewerError {}
 
 export interface ScanQuery {
-  /** Null for the whole map. */
+  /** A polygon; null for the whole map. */
   shape: Shape | null;
   /** Clusters of layer 0, -1 for noise; null for all. */
   clusters: ReadonlySet<number> | null;
-  /** 1 for each point of a tile that passes the filters; null where there is none. */
+  /** Mask of the points of a tile that pass the filters; null without filters. */
   passes: ((tile: LoadedTile) => Promise<Uint8Array>) | null;
 }
 
 /**
- * The documents that a question asks for, exactly. Tiles that lie wholly in the shape are not read where nothing else is
- * asked of their documents.
+ * The documents that match a query, exactly. Tiles completely inside the shape are not read unless clusters or filters
+ * require it.
  *
- * @throws TooMuch where more than a few hundred tiles would have to be read.
+ * @throws ScanLimitError if more than a few hundred tiles would have to be read.
  */
 export async function scan(generations: readonly Generation[], question: ScanQuery): Promise<Selection> {
   let selection: Selection = new Map();
@@ -62,13 +62,13 @@ async function scanGeneration(generation: Generation, question: ScanQuery, budge
   return mergeRanges(pairs);
 }
 
-/** Pixels a unit of the map where a shape was drawn at least: as if it were as large as a large window. */
+/** Assumed pixels per map unit when a shape was drawn: as if it filled a large window. */
 function drawingScale(shape: Shape): number {
   const { x0, y0, x1, y1 } = boundsOf(shape);
   return LARGE_WINDOW / Math.max(x1 - x0, y1 - y0);
 }
 
-/** Tiles whose points must be looked at, and those that are in the shape as a whole. */
+/** Tiles to read, and tiles that match as a whole. */
 async function tilesToScan(generation: Generation, shape: Shape | null, pointwise: boolean, budget: { tiles: number; pages: number }) {
   const read: TileInfo[] = [];
   const whole: TileInfo[] = [];
@@ -77,7 +77,7 @@ async function tilesToScan(generation: Generation, shape: Shape | null, pointwis
   while (level.length) {
     const next: typeof level = [];
     const pages = [...new Set(level.map(([z, x, y]) => tree.pageOf(z, x, y)))].filter((key) => !tree.pages.has(key));
-    // The root of a generation of one tile is known without its page.
+    // The root of a one-tile generation is known without its page.
     const needed = pages.filter((key) => key !== "0-0-0" || tree.tiles.get("0-0-0")!.children);
     if ((budget.pages -= needed.length) < 0) throw limitError();
     await forEachConcurrent(needed, (key) => generation.page(key));
@@ -99,7 +99,7 @@ async function tilesToScan(generation: Generation, shape: Shape | null, pointwis
 
 const limitError = () => new ScanLimitError(`This takes more than ${MAX_TILES} files of points to tell exactly.`);
 
-/** Tiles of a whole level at a time, coarse first, as many as fit into so many points: an even sample, or everything. */
+/** Read complete levels of tiles, coarse to fine, up to `mostTiles`: an even sample, or everything. */
 export async function sampleTiles(generations: readonly Generation[], mostTiles: number): Promise<{ tiles: LoadedTile[]; whole: boolean }> {
   const infos: { generation: Generation; info: TileInfo }[] = [];
   let level: { generation: Generation; z: number; x: number; y: number }[] = generations.map((generation) => ({ generation, z: 0, x: 0, y: 0 }));
@@ -125,7 +125,7 @@ export async function sampleTiles(generations: readonly Generation[], mostTiles:
   return { tiles, whole: level.length === 0 };
 }
 
-/** A few at a time. */
+/** Run `work` for all items with limited concurrency. */
 export async function forEachConcurrent<T>(items: readonly T[], work: (item: T, k: number) => Promise<unknown>): Promise<void> {
   let next = 0;
   const one = async (): Promise<void> => {

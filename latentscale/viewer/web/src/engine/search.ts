@@ -1,4 +1,4 @@
-/** Finding documents by their words, in the index that publishing wrote: a few small files a query, whatever the size of the map. */
+/** Full-text search in the published inverted index; a query reads a few small files, whatever the size of the map. */
 
 import type { Generation } from "./generation";
 import { decodeTable } from "./parquet";
@@ -10,25 +10,25 @@ export interface Hit {
   generation: Generation;
   position: number;
   score: number;
-  /** How many of the words it is known to have. */
+  /** Number of query words that it is known to contain. */
   words: number;
 }
 
 export interface SearchResult {
-  /** The best first: those that have all words or, where there is none, any of them. */
+  /** Best first: documents with all words or, if there are none, with any. */
   hits: Hit[];
-  /** Whether they have all words but those that are too common. */
+  /** Whether the hits have all words, apart from truncated ones. */
   whole: boolean;
-  /** Words with more places than the index keeps: they rank, and do not tell what has them not. */
+  /** Words whose postings are truncated: they affect the ranking, but do not exclude documents. */
   common: string[];
-  /** Whether there may be more: each of the words is too common. */
+  /** Whether there may be more hits, since the postings of all words are truncated. */
   more: boolean;
 }
 
 const ID_PREFIX = "=";
-/** A word that is being typed stands for so many words at most: those of most documents. */
+/** Maximum completions of a word being typed, by document frequency. */
 const MAX_COMPLETIONS = 24;
-/** A document whose word only begins as typed counts for less. */
+/** Weight of a completion relative to an exact match. */
 const COMPLETION_WEIGHT = 0.6;
 
 interface Term {
@@ -38,15 +38,12 @@ interface Term {
   weights: Uint8Array;
 }
 
-/**
- * The documents that have all of the words, ranked by BM25; where none has, those that have any, those with more of them
- * first.
- */
+/** Documents with all words, ranked by BM25; if there are none, those with any, more words first. */
 export async function search(generations: readonly Generation[], query: Query): Promise<SearchResult> {
   const parts = await Promise.all(generations.map((generation) => searchGeneration(generation, query)));
   const all = parts.reduce((sum, part) => sum + part.documents, 0);
   const words = query.words.map((_, i) => parts.reduce((sum, part) => sum + (part.counts[i] ?? 0), 0));
-  // Of the whole map: a word that is rare in an update may be common before.
+  // Over all generations: a word rare in an update may be common before.
   const idf = words.map((count) => Math.log(1 + (all - Math.min(count, all) + 0.5) / (count + 0.5)));
   const short = query.words.map((_, i) => parts.some((part) => part.short[i]));
   const selective = query.words.map((_, i) => i).filter((i) => !short[i]);
@@ -71,7 +68,7 @@ export async function search(generations: readonly Generation[], query: Query): 
   };
 }
 
-/** In how many documents each word is, as they were published: removed ones too. */
+/** Document frequency of each word at publishing; includes removed documents. */
 export async function documentFrequencies(generations: readonly Generation[], words: readonly string[]): Promise<Map<string, number>> {
   const found = new Map<string, number>();
   for (const generation of generations) {
@@ -83,9 +80,9 @@ export async function documentFrequencies(generations: readonly Generation[], wo
 }
 
 interface Match {
-  /** By word of the query, 0 where it is not there. */
+  /** Weight per query word, 0 if absent. */
   weights: number[];
-  /** Whether the query is its own id. */
+  /** Whether the query equals the document's own id. */
   own: boolean;
 }
 
@@ -118,7 +115,7 @@ async function searchGeneration(generation: Generation, { words, open, id }: Que
   return { generation, matches, counts, short, documents: entry?.documents ?? 0 };
 }
 
-/** The word, and where `open` the words that begin with it. */
+/** Postings of a word and, if `open`, of words that begin with it. */
 async function readTerms(generation: Generation, entry: SearchEntry, word: string, open: boolean): Promise<Term[]> {
   const firsts = entry.shards === 1 ? [""] : await generation.kept("search/first", async () => {
     const name = "sections/search/first.parquet";
@@ -137,14 +134,14 @@ async function readTerms(generation: Generation, entry: SearchEntry, word: strin
   const same = terms.filter(({ term }) => term === word);
   if (!open) return same;
   const longer = terms.filter(({ term }) => term !== word && term.startsWith(word));
-  // Words go on in the next file: one more is read, and a beginning that fills it is too short to mean anything.
+  // Completions may continue in the next file. Only one more is read: a prefix that fills it is too short to be useful.
   if (shard + 1 < entry.shards && terms[terms.length - 1]?.term.startsWith(word))
     longer.push(...(await readShard(generation, shard + 1)).filter(({ term }) => term.startsWith(word)));
   longer.sort((a, b) => b.documents - a.documents);
   return [...same, ...longer.slice(0, MAX_COMPLETIONS)];
 }
 
-/** By code points, which is the order of UTF-8; that of JavaScript's strings is another one beyond U+FFFF. */
+/** Compare by code points, the order of UTF-8; JavaScript's order of UTF-16 units differs beyond U+FFFF. */
 export function compareCodePoints(a: string, b: string): number {
   const [x, y] = [[...a], [...b]];
   for (let i = 0; i < Math.min(x.length, y.length); i++) if (x[i] !== y[i]) return x[i].codePointAt(0)! - y[i].codePointAt(0)!;
@@ -159,7 +156,7 @@ const readShard = (generation: Generation, shard: number): Promise<Term[]> =>
     return rows.map(([term, documents, places, weights]) => ({ term, documents, places, weights }) as Term);
   });
 
-/** Each place of a word with its weight, 1 to 255: places are steps, seven bits a byte, the low ones first. */
+/** Visit the postings of a word with their weights (1 to 255). Positions are delta-encoded varints, low bits first. */
 export function forEachPosting({ places, weights }: Pick<Term, "places" | "weights">, take: (position: number, weight: number) => void): void {
   let position = 0;
   let step = 0;

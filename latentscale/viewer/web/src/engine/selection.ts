@@ -1,6 +1,9 @@
-/** A set of documents: for each generation, ranges of positions. Whole tiles are one range, so a set of millions is small. */
+/**
+ * A set of documents as ranges of positions per generation. Whole tiles are single ranges, so sets of millions stay
+ * small.
+ */
 
-/** As of a tile that is loaded. */
+/** The part of `LoadedTile` used here. */
 interface Tile {
   generation: { number: number };
   info: { first: number };
@@ -8,16 +11,16 @@ interface Tile {
   cluster: ArrayLike<number>;
 }
 
-/** Ascending, neither touching nor overlapping: the start of each range, then the position after its end. */
+/** Half-open ranges, ascending and disjoint: start0, end0, start1, end1, … */
 export type Ranges = readonly number[];
 
-/** By the number of the generation; one without documents is left out. */
+/** Ranges by generation number; generations without documents are absent. */
 export type Selection = ReadonlyMap<number, Ranges>;
 
 export const OPERATIONS = ["replace", "add", "subtract", "intersect"] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
-/** Ranges of ascending positions, each once. */
+/** Ranges of ascending distinct positions. */
 export function rangesOf(positions: ArrayLike<number>): Ranges {
   const ranges: number[] = [];
   for (let i = 0; i < positions.length; i++) {
@@ -28,7 +31,7 @@ export function rangesOf(positions: ArrayLike<number>): Ranges {
   return ranges;
 }
 
-/** Documents of a list, in any order and each as often as it comes. */
+/** The documents of a list in any order; duplicates are allowed. */
 export function selectionOf(rows: Iterable<{ generation: { number: number }; position: number }>): Selection {
   const lists = new Map<number, Set<number>>();
   for (const { generation, position } of rows) {
@@ -39,7 +42,7 @@ export function selectionOf(rows: Iterable<{ generation: { number: number }; pos
   return new Map([...lists].map(([number, list]) => [number, rangesOf(Float64Array.from(list).sort())]));
 }
 
-/** Sort ranges by their start and join those that touch or overlap. */
+/** Sort ranges, and merge those that touch or overlap. Sorts `pairs` in place. */
 export function mergeRanges(pairs: [start: number, end: number][]): Ranges {
   const ranges: number[] = [];
   for (const [start, end] of pairs.sort((a, b) => a[0] - b[0])) {
@@ -50,7 +53,7 @@ export function mergeRanges(pairs: [start: number, end: number][]): Ranges {
   return ranges;
 }
 
-/** What is in `a`, in `b`, or in both, as `keep` says. */
+/** Combine two sets of ranges by a Boolean operation in one sweep. */
 function combineRanges(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) => boolean): Ranges {
   const ranges: number[] = [];
   let [i, j] = [0, 0];
@@ -58,7 +61,7 @@ function combineRanges(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) 
     const at = Math.min(a[i] ?? Infinity, b[j] ?? Infinity);
     while (a[i] === at) i++;
     while (b[j] === at) j++;
-    // An odd number of bounds passed: inside.
+    // After an odd number of bounds: inside.
     if (keep(i % 2 === 1, j % 2 === 1) !== (ranges.length % 2 === 1)) ranges.push(at);
   }
   return ranges;
@@ -70,7 +73,7 @@ const KEEP: Record<Exclude<Operation, "replace">, (inA: boolean, inB: boolean) =
   intersect: (inA, inB) => inA && inB,
 };
 
-/** `selection` with `other` put in its place, added to it, taken off it, or as far as both have it. */
+/** Replace `selection` by `other`, or take their union, difference or intersection. */
 export function combine(selection: Selection | null, operation: Operation, other: Selection): Selection {
   if (operation === "replace") return other;
   const made = new Map<number, Ranges>();
@@ -87,7 +90,7 @@ export function sizeOf(selection: Selection): number {
   return size;
 }
 
-/** Index of the first bound that lies above a position. */
+/** Index of the first bound greater than a position. */
 function upperBound(ranges: Ranges, position: number): number {
   let low = 0;
   let high = ranges.length;
@@ -101,7 +104,7 @@ function upperBound(ranges: Ranges, position: number): number {
 
 export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && upperBound(ranges, position) % 2 === 1;
 
-/** 1 for each of `count` positions from `first` that is in the ranges. */
+/** Mask over `count` positions from `first` that are in the ranges. */
 export function maskOf(ranges: Ranges | undefined, first: number, count: number): Uint8Array {
   const mask = new Uint8Array(count);
   if (!ranges) return mask;
@@ -110,7 +113,7 @@ export function maskOf(ranges: Ranges | undefined, first: number, count: number)
   return mask;
 }
 
-/** How many of the points of tiles are in it and still on the map. */
+/** Number of points of tiles that are selected and not removed. */
 export function countSelected(selection: Selection, tiles: readonly Tile[]): number {
   let found = 0;
   for (const tile of tiles) {
@@ -120,7 +123,7 @@ export function countSelected(selection: Selection, tiles: readonly Tile[]): num
   return found;
 }
 
-/** The first documents of it, at most `limit`, by generation and position. */
+/** The first `limit` documents in order of generation and position. */
 export function firstRows<G extends { number: number }>(selection: Selection, generations: readonly G[], limit: number): { generation: G; position: number }[] {
   const rows: { generation: G; position: number }[] = [];
   for (const generation of generations) {

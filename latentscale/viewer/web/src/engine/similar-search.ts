@@ -1,4 +1,7 @@
-/** More like this: the nearest documents of one, as publishing stored them; a file or two, whatever the size of the map. */
+/**
+ * "More like this": nearest neighbours stored at publishing; a query reads one or two files, whatever the size of the
+ * map.
+ */
 
 import type { Generation } from "./generation";
 import { decodeTable } from "./parquet";
@@ -7,7 +10,7 @@ import { section } from "./sections";
 import { SIMILAR, type SimilarEntry } from "./similar";
 import { decoded } from "./store";
 
-/** The documents nearest to one that are still on the map, with their cosine similarity; null if its list is not stored. */
+/** The nearest documents of one by cosine similarity, without removed ones; null if its neighbours are not stored. */
 export async function similarTo(generations: readonly Generation[], { generation, position }: { generation: Generation; position: number }): Promise<Hit[] | null> {
   const entry = section(await generation.index(), SIMILAR);
   if (!entry) return null;
@@ -37,7 +40,7 @@ async function storedNeighbours(generations: readonly Generation[], generation: 
   return found;
 }
 
-/** Documents of a later generation that are among the nearest of one. */
+/** Documents of a later generation that are among the nearest neighbours of one. */
 async function reverseNeighbours(later: Generation, generation: Generation, position: number): Promise<Hit[]> {
   const entry = section(await later.index(), SIMILAR);
   const of = 1 + (entry?.earlier ?? []).findIndex((map) => isOf(generation, map));
@@ -45,7 +48,7 @@ async function reverseNeighbours(later: Generation, generation: Generation, posi
   const { first } = entry.back;
   const before = ([o, p]: [number, number]) => o < of || (o === of && p < position);
   const found: Hit[] = [];
-  // Pairs of one document may go on in the next file.
+  // The entries of one document may continue in the next file.
   for (let file = Math.max(0, first.findLastIndex(before)); file < first.length && !after(first[file]); file++)
     for (const [o, place, like, similarity] of await tableOf(later, `back/${file}`))
       if (o === of && place === position) found.push(hit(later, like, similarity));

@@ -1,19 +1,19 @@
-/** Tags: named lists of documents by row id, as the browser keeps them and as files that jobs and this page read. */
+/** Tags: named sets of row ids, as stored in the browser and as CSV files that jobs and this page read. */
 
 import { ViewerError } from "./format";
 
 export interface Tag {
   name: string;
-  /** Ascending, each once. */
+  /** Ascending and distinct. */
   rowIds: readonly number[];
-  /** The map on which it was made: row ids belong to a workspace, and an address may show another one some day. */
+  /** The map on which it was created: row ids belong to a workspace, and the address may serve another one later. */
   map: string;
 }
 
-/** What `localStorage` offers; in some windows it throws at every call. */
+/** The part of `localStorage` used here; in some privacy modes every call throws. */
 type TagStorage = Pick<Storage, "getItem" | "setItem">;
 
-/** Row ids as text: runs of successive ones as `5-9`. */
+/** Serialise row ids; consecutive ones as ranges such as `5-9`. */
 export function writeIds(rowIds: readonly number[]): string {
   const runs: [number, number][] = [];
   for (const id of rowIds) {
@@ -34,7 +34,7 @@ export function readIds(text: string): number[] {
 
 const sortedUnique = (ids: Iterable<number>): number[] => [...new Set(ids)].sort((a, b) => a - b);
 
-/** The tags that are kept under a key; anything damaged is none. */
+/** The tags stored under a key; damaged entries are skipped. */
 export function readTags(kept: TagStorage, key: string): Tag[] {
   try {
     const found = JSON.parse(kept.getItem(key) ?? "[]") as { name: string; ids: string; map: string }[];
@@ -44,7 +44,7 @@ export function readTags(kept: TagStorage, key: string): Tag[] {
   }
 }
 
-/** Keep tags; false where the browser does not, for want of room or of leave. */
+/** Store tags; false if the browser refuses, for lack of quota or permission. */
 export function storeTags(kept: TagStorage, key: string, tags: readonly Tag[]): boolean {
   try {
     kept.setItem(key, JSON.stringify(tags.map(({ name, rowIds, map }) => ({ name, ids: writeIds(rowIds), map }))));
@@ -54,10 +54,10 @@ export function storeTags(kept: TagStorage, key: string, tags: readonly Tag[]): 
   }
 }
 
-/** A value of CSV, quoted where it must be. */
+/** A CSV field, quoted if necessary. */
 export const csvValue = (text: string): string => (/[",\r\n]/.test(text) || text !== text.trim() ? `"${text.replaceAll('"', '""')}"` : text);
 
-/** Records of CSV (RFC 4180). */
+/** Parse CSV (RFC 4180). */
 export function readCsv(text: string): string[][] {
   const records: string[][] = [];
   let record: string[] = [];
@@ -71,15 +71,16 @@ export function readCsv(text: string): string[][] {
     records.push(record);
     record = [];
   }
-  // A file may end with a comma.
+  // The text ended with a comma: the last field is empty.
   if (record.length) records.push([...record, ""]);
   return records.filter((one) => one.length > 1 || one[0] !== "");
 }
 
 /**
- * Row ids of a file by tag: a CSV with a column `row_id`, and `tag` where it has several.
+ * Parse a tag file: CSV with a column `row_id` and, for several tags, `tag`. Row ids by tag; the file's name is the
+ * default tag.
  *
- * @throws ViewerError where it has no row ids.
+ * @throws ViewerError if it contains no row ids, or invalid ones.
  */
 export function readTagFile(text: string, fileName: string): Map<string, number[]> {
   const [header = [], ...records] = readCsv(text);

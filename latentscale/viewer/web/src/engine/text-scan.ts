@@ -1,4 +1,4 @@
-/** Documents by what a text of theirs holds, where the page has no index of it: all row packs are read. */
+/** Text filters on columns without an index: all row packs are read. */
 
 import { ViewerError } from "./format";
 import type { Generation } from "./generation";
@@ -9,16 +9,16 @@ import { forEachConcurrent } from "./scan";
 import { combine, mergeRanges, rangesOf, type Selection } from "./selection";
 import { decoded } from "./store";
 
-/** Bytes of row packs that are read at most. */
+/** Maximum bytes of row packs to read. */
 const MAX_BYTES = 64 << 20;
 
-/** How many bytes a filter by text reads, or would read. */
+/** Bytes that a text filter reads. */
 export async function bytesOfTexts(generations: readonly Generation[]): Promise<number> {
   await forEachConcurrent(generations, (generation) => generation.allPages());
   return generations.reduce((sum, { tree }) => sum + tree.packs.reduce((own, pack) => own + pack.bytes, 0), 0);
 }
 
-/** The documents that pass a filter by text: `contains` are characters, or a regular expression; null for no text at all. */
+/** Documents that match a text filter: a substring or a regular expression; null matches documents without text. */
 export async function findTexts(generations: readonly Generation[], column: string, contains: string | null, pattern: boolean): Promise<Selection> {
   if (!pattern || contains === null) {
     const passes = containsText(contains);
@@ -35,9 +35,9 @@ export async function findTexts(generations: readonly Generation[], column: stri
 }
 
 /**
- * The documents whose value in a column passes: `pass` tells it of those of a file.
+ * Documents whose value in a column passes; `pass` is called with the values of one file at a time.
  *
- * @throws ViewerError where all texts of the map are more than a page should read.
+ * @throws ViewerError if the texts of the map exceed what a page should read.
  */
 export async function scanTexts(generations: readonly Generation[], column: string, pass: (values: readonly unknown[]) => Promise<ArrayLike<unknown>>): Promise<Selection> {
   const bytes = await bytesOfTexts(generations);
@@ -52,7 +52,7 @@ export async function scanTexts(generations: readonly Generation[], column: stri
       const name = `rows/${index}.parquet`;
       const file = await generation.bytes(name);
       const values = await decoded(generation.name(name), () => decodeValues(file, column));
-      // A generation from before the column was published: no document of it has a value.
+      // The generation predates the column: its documents have no value.
       const passed = await pass(values ?? [null]);
       if (!values && passed[0]) pairs.push([first, packEnd(generation, first)]);
       else if (values) for (let i = 0; i < values.length; i++) if (passed[i]) pairs.push([first + i, first + i + 1]);
@@ -64,13 +64,13 @@ export async function scanTexts(generations: readonly Generation[], column: stri
   return selection;
 }
 
-/** The position after a pack's last document. */
+/** End position of a row pack (exclusive). */
 function packEnd(generation: Generation, first: number): number {
   const next = generation.tree.packs.find((pack) => pack.first > first);
   return next ? next.first : generation.entry.documents;
 }
 
-/** Whether a value holds some characters, in any case; null: whether there is no text at all. */
+/** Case-insensitive substring test; null tests for missing or blank text. */
 export function containsText(contains: string | null): (value: unknown) => boolean {
   if (contains === null) return (value) => value === null || value === undefined || (typeof value === "string" && !value.trim());
   const wanted = contains.toLowerCase();

@@ -1,4 +1,4 @@
-/** Values of columns for the points of a tile, in the codes of the merged index. */
+/** Column values of a tile's points, in the codes of the merged index. */
 
 import type { ColourColumn } from "./format";
 import type { Generation } from "./generation";
@@ -7,7 +7,7 @@ import { ADDED, type MergedIndex } from "./merge";
 import { NO_VALUE } from "./scale";
 import { Cache } from "./store";
 
-/** Bytes of values that are kept: of all points that are drawn, for more columns than anybody filters by. */
+/** Cache size in bytes: several columns of all drawn points. */
 const CACHE_BYTES = 256 << 20;
 
 export interface TileOf {
@@ -21,12 +21,12 @@ export class TileColumns {
 
   constructor(private readonly index: MergedIndex) {}
 
-  /** What is here already. */
+  /** Cached values, if any. */
   now({ generation, info }: TileOf, column: ColourColumn): Float32Array | undefined {
     return this.kept.get(`${generation.number}/${column.id}/${info.key}`);
   }
 
-  /** Codes of categories, 255 for none; numbers and days, NaN for none. */
+  /** Category codes (255: no value), or numbers and days since 1970 (NaN: no value). */
   async read(tile: TileOf, column: ColourColumn): Promise<Float32Array> {
     const name = `${tile.generation.number}/${column.id}/${tile.info.key}`;
     const kept = this.kept.get(name);

@@ -1,4 +1,4 @@
-/** Words of texts, as `latentscale/viewer/search/tokens.py` finds them when a map is published. */
+/** Tokeniser of full-text search, equal to `latentscale/viewer/search/tokens.py`, which indexes the documents. */
 
 import rules from "../../../search/tokens.json";
 
@@ -9,7 +9,7 @@ const DROPPED = new RegExp(`[${ranges("dropped")}]`, "gu");
 const RUNS = new RegExp(`[${ranges("unspaced")}]+|[^${ranges("between", "unspaced")}]+`, "gu");
 const UNSPACED = new RegExp(`^[${ranges("unspaced")}]`, "u");
 
-/** Lower case, compatibility form, no accents. */
+/** Normalise: lower case, compatibility form, no accents. */
 export function normalised(text: string): string {
   const plain = text.toLowerCase();
   return /^[\x00-\x7f]*$/.test(plain) ? plain : plain.normalize("NFKD").replace(DROPPED, "").normalize("NFC").toLowerCase();
@@ -21,15 +21,15 @@ function wordsOf(run: string): string[] {
   return letters.length === 1 ? letters : letters.slice(1).map((letter, i) => letters[i] + letter);
 }
 
-/** The words of a text, each as often as it is there. */
+/** The words of a text, with repetitions. */
 export const tokens = (text: string): string[] => [...normalised(text).matchAll(RUNS)].flatMap(([run]) => wordsOf(run));
 
 export interface Query {
-  /** Each once, in the order in which they were typed. */
+  /** Distinct words, in the order typed. */
   words: string[];
-  /** The last of them may be the beginning of a longer one: it is still being typed. */
+  /** Whether the last word may be a prefix: it is still being typed. */
   open: boolean;
-  /** The whole, as a document's own id. */
+  /** The whole query, to match a document's own id. */
   id: string;
 }
 
@@ -38,12 +38,12 @@ export function readQuery(text: string): Query {
   const last = found[found.length - 1];
   const open = found.length > 0 && /\S$/.test(text) && !UNSPACED.test(last);
   const words = [...new Set(found)];
-  // The last stays last: it is the one that may grow.
+  // The last word stays last: it may be a prefix.
   if (open) words.push(...words.splice(words.indexOf(last), 1));
   return { words, open, id: normalised(text.trim()) };
 }
 
-/** Parts of a text in turn: those at even places are as they are, those at odd ones are words of the query. */
+/** Split a text into alternating parts: those at odd indices match words of the query. */
 export function splitAtMatches(text: string, query: Query): string[] {
   const parts: string[] = [];
   let at = 0;
@@ -54,7 +54,7 @@ export function splitAtMatches(text: string, query: Query): string[] {
   return [...parts, text.slice(at)];
 }
 
-/** Where in a text the words of a query are, in order. */
+/** Character ranges of a text that match words of a query, in order. */
 export function matchSpans(text: string, { words, open }: Query): [start: number, end: number][] {
   const wanted = new Set(words);
   const beginning = open ? words[words.length - 1] : null;

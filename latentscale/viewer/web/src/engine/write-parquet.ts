@@ -1,4 +1,4 @@
-/** Documents as a parquet file whose columns have the types that they have in the map's own files. */
+/** Writes documents as Parquet with the column types of the map's own files. */
 
 import type { SchemaElement } from "hyparquet";
 import { parquetWriteBuffer } from "hyparquet-writer";
@@ -9,11 +9,11 @@ const INTEGER: SchemaElement = { name: "", type: "INT64", repetition_type: "OPTI
 const NUMBER: SchemaElement = { name: "", type: "DOUBLE", repetition_type: "OPTIONAL" };
 
 /**
- * The file, a row a document.
+ * The file's bytes, one row per document.
  *
- * @param schemas The columns of each generation of the map, as its files have them.
+ * @param schemas The column schemas of each generation of the map.
  * @param columns The names of the columns, in order.
- * @param text A value as text: for a column that has different types in different generations.
+ * @param text Converts a value to text, for columns whose type differs between generations.
  */
 export function writeParquet(
   documents: readonly Document[],
@@ -40,7 +40,7 @@ const isPlain = ({ type, converted_type, logical_type }: SchemaElement): boolean
   /^(INT32|INT64|FLOAT|DOUBLE)$/.test(type ?? "") && (/^U?INT_/.test(converted_type ?? "INT_") && (logical_type?.type ?? "INTEGER") === "INTEGER");
 const isInteger = (element: SchemaElement): boolean => isPlain(element) && /^INT/.test(element.type!);
 
-/** The type that holds the values of all generations: an update may have added documents of another. */
+/** A type that can represent the values of all generations: an update may have changed it. */
 function commonSchema(name: string, found: readonly SchemaElement[]): SchemaElement {
   const kind = (element: SchemaElement) => JSON.stringify([element.type, element.converted_type, element.logical_type]);
   const same = found.length > 0 && found.every((element) => kind(element) === kind(found[0]));

@@ -1,4 +1,4 @@
-/** The first picture: the points as the layer of deck.gl draws them, by the processor, while deck.gl's script is on its way. */
+/** The first picture: points drawn on the CPU like the deck.gl layer draws them, until deck.gl is loaded. */
 
 import type { LayerProps } from "@deck.gl/core";
 import { GROUND } from "../engine/colour";
@@ -7,14 +7,14 @@ import { stepOf } from "../engine/positions";
 import type { MapCamera } from "./camera";
 import type { PyramidLayerProps } from "./pyramid-layer";
 
-/** RGBA bytes by row, the uppermost first. */
+/** RGBA bytes by row, top row first. */
 interface Pixels {
   data: Uint8ClampedArray;
   width: number;
   height: number;
 }
 
-/** What is in the middle, and how large: pixels of the screen a unit of the map, and of the picture a pixel of the screen. */
+/** Map position of the centre, pixels per map unit, and the device pixel ratio. */
 interface Frame {
   x: number;
   y: number;
@@ -27,7 +27,7 @@ type LayerLook = Omit<PyramidLayerProps, keyof LayerProps>;
 export class FirstPicture {
   private readonly canvas = document.createElement("canvas");
 
-  /** Below the canvas of the map, which is clear until something is drawn on it. */
+  /** Inserted below the map's canvas, which is transparent until drawn on. */
   constructor(map: HTMLCanvasElement) {
     this.canvas.className = "first-picture";
     this.canvas.setAttribute("aria-hidden", "true");
@@ -51,7 +51,7 @@ export class FirstPicture {
   }
 }
 
-/** Fill a picture with the ground and the points on it: step by step what the shaders of the layer do. */
+/** Paint background and points, following the layer's shaders step by step. */
 export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks: LayerLook): void {
   const { data, width, height } = pixels;
   const [red, green, blue] = GROUND[looks.dark ? "dark" : "light"];
@@ -75,7 +75,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
       const step = stepOf(tile) * perUnit;
       for (let i = 0; i < count; i++) {
         const own = 4 * (cluster[i] + 1);
-        // Not on the map any more, or not of the part that is drawn.
+        // Removed, or not in the drawn share.
         if (own < 0 || !isShown(i, share)) continue;
         let shown = grey[own + 3] > 127;
         let palette = grey;
@@ -86,13 +86,13 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
           at = 4 * shades[i];
           shown &&= palette[at + 3] > 127;
         } else if (looks.plain || looks.shades) {
-          // What its colour follows from is not here: grey, never absent.
+          // Its colour column is missing: draw it grey rather than not at all.
           at = 0;
           shown ||= looks.plain;
         } else noise = own === 0;
         shown &&= !mask || mask[i] > 0;
         if ((noise || !shown) !== under && looks.layered) continue;
-        // Hardly a hue left of what is dimmed.
+        // Dimmed points keep little of their hue.
         const hue = shown ? 1 : 0.15;
         const mixed = (k: number): number => hue * palette[at + k] + (1 - hue) * grey[k];
         const size = looks.pointSize * (noise || !shown ? (noise && !shown ? 0.5625 : 0.75) : 1) * (growths ? growths[i] : 1);
@@ -102,7 +102,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
     }
 
   function disc(across: number, down: number, size: number, alpha: number, r: number, g: number, b: number): void {
-    // Where discs overlap they exceed their colour by a tenth, away from the ground.
+    // Additive overshoot of a tenth where discs overlap, away from the background.
     const [ink, veil] = dark ? [1, 0.9] : [0.92, 1];
     const reach = (size + 1) / 2;
     const right = Math.min(width - 1, Math.floor(across + reach - 0.5));

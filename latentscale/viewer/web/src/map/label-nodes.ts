@@ -1,4 +1,4 @@
-/** A label as nodes of the page. */
+/** A label as DOM nodes, with unbreakable words in spans. */
 
 import { labelPieces } from "../engine/label-breaks";
 

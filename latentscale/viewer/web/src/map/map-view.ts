@@ -1,4 +1,4 @@
-/** The map: a picture of the tiles that the camera needs, drawn again when anything that it follows changes. */
+/** The map view: draws the tiles that the camera needs, and redraws when anything that it depends on changes. */
 
 import { effect, untracked } from "@preact/signals";
 import { obstacles, layoutSettled } from "../obstacles";
@@ -35,14 +35,14 @@ import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
 import { listenForShapes, type Corner } from "./shape-select";
 
-/** A tile is opened when its edge is as many pixels on the screen. */
+/** Tiles are subdivided when their edge exceeds this many px. */
 const MIN_TILE_EDGE = 150;
-/** Milliseconds between counts of what is in view. */
+/** Interval between counts of the points in view. */
 const COUNT_INTERVAL_MS = 60;
-/** Milliseconds of rest before what is in view is listed, and how much of it at most. */
+/** Idle time before documents in view are listed, and their maximum number. */
 const LIST_DELAY_MS = 200;
 const MAX_LISTED = 2_000;
-/** Px of a window that has room for a picture of the whole map. */
+/** Minimum window height in px for the overview. */
 const MIN_OVERVIEW_HEIGHT = 480;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
@@ -57,15 +57,15 @@ export class MapView {
   readonly pointing: Pointing;
   budget = matchMedia("(pointer: coarse)").matches ? BUDGET.mobile : BUDGET.desktop;
   onCamera: () => void = () => undefined;
-  /** A shape was drawn over the map, in its units. */
+  /** Called when a shape was drawn over the map; in map units. */
   onShape: (shape: Shape, operation: Operation) => void = () => undefined;
 
-  /** What draws, and moves the map by hand; its script is asked for once there is a first picture, which stands until then. */
+  /** The renderer and controller, loaded after the first picture, which is shown until then. */
   private drawing: Drawing | "coming" | "failed" | null = null;
   private first: FirstPicture | null;
-  /** Points, as the address asks for them; NaN or 0 where it does not. */
+  /** Point budget from the query string; NaN or 0 without one. */
   private readonly askedBudget = Number(new URLSearchParams(location.search).get("budget"));
-  /** Whether it is known by what the points are drawn: by what is slow, until then. */
+  /** Whether the kind of renderer is known; until then the budget is that of a slow one. */
   private started = false;
   private readonly loader: TileLoader;
   private readonly shading: Shading;
@@ -75,31 +75,31 @@ export class MapView {
     () => this.placedAnew(),
     (error) => state.report("Places of points, close up", error),
   );
-  /** The document that the list points at. */
+  /** The document hovered in the list. */
   private pointedAt: state.Row | null = null;
   private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
   private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
-  /** The generation whose root tile determines the density of the map. */
+  /** The largest generation; its root tile determines point size. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private readonly outlines: Outlines;
-  /** Of large maps only; its script comes when a sample of one is drawn. */
+  /** The density raster of large maps; loaded when a sample is drawn. */
   private raster: Raster | "coming" | null = null;
   private rate = NaN;
-  /** Null while it is not wanted. */
+  /** The overview map; null while it is hidden. */
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
-  /** What the points were last drawn with. */
+  /** Inputs of the last draw, to skip redundant ones. */
   private looks: readonly unknown[] = [];
-  /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
+  /** Points per square pixel in the initial view, cached by window size and budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
-  /** The map in space, while it is turned. */
+  /** The 3-D view; null on the flat map. */
   private space: Spatial | null = null;
-  /** How large points are by a column; null while all are as large. */
+  /** Size factors by a column; null for uniform size. */
   private growths: SizeFactors | null = null;
   private asked = 0;
-  /** Whether something that the picture follows from has changed since the last frame. */
+  /** Whether the picture is outdated since the last frame. */
   private stale = false;
   private ended = false;
   private ticking = 0;
@@ -110,16 +110,16 @@ export class MapView {
   private lastFrame = 0;
   private slowFrames = 0;
 
-  /** Opens at `start`, or so that `body` fills the window. */
+  /** Opens at `start`, or with `body` fitted to the window. */
   constructor(
     private readonly elements: Elements,
     private readonly generations: readonly Generation[],
     start: Camera | null,
     private readonly body: Box,
-    /** Box of the whole map, and its edge. */
+    /** Bounding box of the whole map, and its edge length. */
     private readonly whole: Box,
     side: number,
-    /** The graphics processor has dropped the canvas: nothing can be drawn on it any more. */
+    /** Called when the WebGL context is lost: nothing can be drawn on the canvas any more. */
     private readonly onLost: () => void,
   ) {
     this.outlines = new Outlines(body);
@@ -157,9 +157,9 @@ export class MapView {
     else this.camera.hold(body);
     if (this.askedBudget >= 1000) this.budget = this.askedBudget;
     this.first = new FirstPicture(elements.canvas);
-    // Begun before deck.gl's own frames, it comes before each of them: what a frame needs is known when it is drawn.
+    // Registered before deck.gl's own frame callback, so that each frame draws current state.
     this.ticking = requestAnimationFrame(this.tick);
-    // deck.gl tells of its canvas itself, once it is here.
+    // deck.gl reports resizes itself, once it is loaded.
     const early = () => void (this.here || this.resized());
     addEventListener("resize", early);
     this.stops.push(() => removeEventListener("resize", early));
@@ -179,7 +179,7 @@ export class MapView {
       }),
     );
     this.follow();
-    // Before the first frame asks for tiles.
+    // Measure obstacles before the first frame requests tiles.
     void layoutSettled();
   }
 
@@ -187,13 +187,13 @@ export class MapView {
     return typeof this.drawing === "object" ? this.drawing : null;
   }
 
-  /** Whether the whole map is to be seen, by a sample and its labels, or there is more to it than a first picture can show. */
+  /** Whether the first picture is complete enough to start loading deck.gl: labels and root tiles, or all tiles. */
   private isSeen({ loading }: Drawn): boolean {
     if (this.space) return true;
     return state.labelsRead.value && (!loading || this.roots().length === this.generations.length);
   }
 
-  /** Ask for what draws, unless it has been asked for. */
+  /** Load the renderer, unless it has been requested. */
   private async open(): Promise<void> {
     if (this.drawing !== null && this.drawing !== "failed") return;
     this.drawing = "coming";
@@ -234,7 +234,7 @@ export class MapView {
     this.refresh();
   }
 
-  /** Redraw when a signal changes that the picture depends on. */
+  /** Subscribe to the signals that the picture depends on. */
   private follow(): void {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
@@ -248,7 +248,7 @@ export class MapView {
     follow(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
       const selected = state.shownSelection.value?.documents ?? null;
-      // Nothing found is nothing to single out: the map stays as it was.
+      // An empty result highlights nothing: the map stays as it was.
       const found = !selected && state.found.value?.hits.length ? selectionOf(state.found.value.hits) : null;
       this.lit.set(selected ?? found, isFiltering() ? (tile) => cachedPassingMask(tile, () => this.moreIsLit()) : null);
       this.ring();
@@ -271,7 +271,7 @@ export class MapView {
     });
     follow(() => {
       void obstacles.value;
-      // The first view keeps clear of panels as they come, as long as the user has done nothing.
+      // The initial view avoids panels as they open, until the user acts.
       if (!this.acted) this.camera.resized();
       if (!this.acted) this.space?.resized();
       this.refresh();
@@ -289,7 +289,7 @@ export class MapView {
     }
   }
 
-  /** Turn the map in space, whose code comes when it is first asked for; or lay it flat. */
+  /** Enter the 3-D view, loading its code on first use, or return to the flat map. */
   private async turn(wanted: boolean): Promise<void> {
     if (!wanted) {
       const leaving = this.space;
@@ -334,7 +334,7 @@ export class MapView {
     }
   }
 
-  /** Ask again for what could not be read. */
+  /** Retry everything that could not be read. */
   retry(): void {
     if (this.drawing === "failed") void this.open();
     this.loader.retry();
@@ -349,7 +349,7 @@ export class MapView {
     this.refresh();
   }
 
-  /** Let go of the canvas: another map takes the place of this one. */
+  /** Release the canvas and all resources: another view replaces this one. */
   end(): void {
     for (const stop of this.stops) stop();
     cancelAnimationFrame(this.ticking);
@@ -377,12 +377,12 @@ export class MapView {
     this.stale = true;
   }
 
-  /** Once a frame: what is in view, how it is drawn. */
+  /** Once per frame: choose tiles, draw them, place labels and marks. */
   private readonly tick = (): void => {
     this.ticking = requestAnimationFrame(this.tick);
     if (!this.stale) return;
     this.stale = false;
-    // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
+    // In 3-D a tile may be anywhere on the screen: complete levels are drawn, as many as the budget allows.
     const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
     this.loader.want(view, scale, this.started ? this.budget : Math.min(this.budget, BUDGET.software), MIN_TILE_EDGE, state.colour.value === ADDED);
     const drawn = this.space ? drawnInSpace(this.loader.drawn(), this.space) : this.loader.drawn();
@@ -395,13 +395,13 @@ export class MapView {
     this.shading.fetch(this.tiles);
     if (!this.space) this.finer.fetch(this.tiles, scale);
     this.rate = drawn.rate;
-    // Not at rest before deck.gl has drawn it.
+    // Counts as loading until deck.gl has drawn.
     this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
     if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
-    // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
+    // Labels follow the canvas: while the camera moves they are placed after the frame has been rendered.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
-    // A camera that was moved to where it was already has no frame.
+    // A move without effect renders no frame.
     else this.stale = true;
   };
 
@@ -409,21 +409,21 @@ export class MapView {
     return isShown(i, tile.share) && this.shading.shows(tile, i) && this.lit.of(tile)?.[i] !== 0;
   }
 
-  /** Rings around what was found. */
+  /** Update the rings around search results. */
   private ring(): void {
-    // What was selected is seen as it is.
+    // A selection needs no rings.
     const rows = state.shownSelection.peek() ? [] : (state.found.peek()?.hits ?? []);
     const rings = ringsOf(rows, this.tiles, (tile, i) => this.lit.of(tile)?.[i] !== 0);
     if (rings.length || state.hits.peek().length) state.hits.value = rings;
   }
 
-  /** Mark a document on the map, if it is drawn. */
+  /** Highlight a listed document on the map, if it is drawn. */
   point(row: state.Row | null): void {
     this.pointedAt = row;
     state.pointedRow.value = row && positionOf(row, this.tiles);
   }
 
-  /** Points were moved to where they lie more exactly, and what is around them with them. */
+  /** Positions were refined: move rings and the pinned mark with them. */
   private placedAnew(): void {
     this.ring();
     const { value: pinned } = state.pinned;
@@ -438,7 +438,7 @@ export class MapView {
     return corners.flatMap((corner) => this.camera.unproject(...corner));
   }
 
-  /** Columns by which documents are filtered have come. */
+  /** Columns needed by filters have arrived. */
   private moreIsLit(): void {
     this.lit.again();
     this.ring();
@@ -446,7 +446,7 @@ export class MapView {
   }
 
   drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection {
-    // What is selected already does not count: more may be added to it.
+    // Independent of the current selection, to which more may be added.
     const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, cachedPassingMask(tile, () => this.moreIsLit())]) : []);
     const shows = (tile: LoadedTile, i: number) => isShown(i, tile.share) && this.shading.shows(tile, i) && masks.get(tile)?.[i] !== 0;
     return scanDrawn(this.tiles, shape, (tile, i) => shows(tile, i) && (!clusters || clusters.has(tile.cluster[i])));
@@ -461,13 +461,13 @@ export class MapView {
     return { rows: places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index })), all };
   }
 
-  /** The list and the tree, once the map rests. */
+  /** Update list and tree, once the map is idle. */
   private follows(): void {
     this.listTimer = 0;
     if (state.listing.value && !state.litRows.value) this.list();
     if (!state.treeShown.value) return;
     const counts = this.space?.clusters() ?? clustersInView(this.tiles, this.camera.free());
-    // Where more documents are on the map than are drawn, a small cluster may have none among them.
+    // If only a sample is drawn, a small cluster may have no drawn document.
     for (const cluster of state.labels.value?.clusters ?? [])
       if (!cluster.layer && !counts.has(cluster.id) && this.hasMiddleInView(cluster)) counts.set(cluster.id, 1);
     const old = state.clustersInView.value;
@@ -489,7 +489,7 @@ export class MapView {
     if (!same) state.inView.value = { rows, all };
   }
 
-  /** Tell the page what is drawn; counted while the map moves too, a few times a second. */
+  /** Publish what is drawn; points are also counted while the map moves, a few times per second. */
   private say({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
     const old = state.drawn.value;
     const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
@@ -499,7 +499,7 @@ export class MapView {
       this.listTimer = window.setTimeout(() => this.follows(), LIST_DELAY_MS);
     }
     if (old.loading && !loading) this.count();
-    // In space each point is projected to be counted.
+    // In 3-D counting projects every point: less often for many points.
     else this.counting ||= window.setTimeout(() => this.count(), COUNT_INTERVAL_MS + (this.space ? old.points / 2_000 : 0));
   }
 
@@ -546,9 +546,9 @@ export class MapView {
       this.here?.show(this.space.layer(props));
       return;
     }
-    // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
+    // Many signals, such as hover, lists and panels, do not change the points: skip these redraws.
     const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
-    // deck.gl draws again by itself when the view changes.
+    // deck.gl redraws by itself when the view changes.
     if (!this.here) looks.push(...Object.values(this.camera.place), width, height);
     if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
     this.looks = looks;
@@ -557,7 +557,7 @@ export class MapView {
     this.placeOverlays();
   }
 
-  /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
+  /** Point density in the initial view, from the largest root tile, which samples nearly the whole map. */
   private pointDensity(home: number, points: number): number {
     const root = this.tiles.find((tile) => tile.info.z === 0 && tile.generation === this.largest);
     const key = `${home.toFixed(2)} ${points}`;
@@ -575,7 +575,7 @@ export class MapView {
       this.first = null;
       this.refresh();
     }
-    // Frames while the camera moves tell what this machine can draw.
+    // Frame times while the camera moves measure the machine: halve the budget if it is too slow.
     if (this.lastFrame && now - this.camera.moved < 80 && now - this.lastFrame < 1000) {
       this.slowFrames = now - this.lastFrame > 90 ? this.slowFrames + 1 : Math.max(0, this.slowFrames - 1);
       if (this.slowFrames > 12 && this.budget > BUDGET.software) {
@@ -599,7 +599,7 @@ export class MapView {
     drawMarks(this.elements.overlay, camera, size, outlines.of, state.contours.value ? outlines.contours(camera) : null);
   }
 
-  /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
+  /** The overview map: on wide windows when zoomed in. Its script is loaded on first use. */
   private placeOverview(): void {
     const { width, height } = this.camera.size();
     const wanted = !this.space && width > NARROW_WIDTH && height >= MIN_OVERVIEW_HEIGHT && isCloseUp(this.body, this.camera.free());
@@ -622,7 +622,7 @@ export class MapView {
     }
   }
 
-  /** The shade of all documents: on the flat map, where nothing is singled out and deck.gl draws a sample. */
+  /** The density raster: on the flat map, without isolation or highlight, while a sample is drawn. */
   private placeRaster(): void {
     if (!this.largest.entry.raster) return;
     const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.here !== null;
@@ -641,7 +641,7 @@ export class MapView {
     if (shaded !== state.drawn.value.shaded) state.drawn.value = { ...state.drawn.value, shaded };
   }
 
-  /** A sample of the whole map that is always here. */
+  /** Root tiles: a sample of the whole map that is always loaded. */
   private roots(): LoadedTile[] {
     return this.tiles.filter(({ info }) => info.z === 0);
   }
@@ -666,13 +666,13 @@ export class MapView {
     else this.camera.panBy(right, up);
   }
 
-  /** Show the whole of a cluster whose box is this. */
+  /** Zoom to a cluster, whose bounding box is given. */
   frame(cluster: ClusterEntry, box: Box): void {
     if (this.space) this.space.show(cluster, Math.max(box.x1 - box.x0, box.y1 - box.y0));
     else this.camera.moveTo(this.camera.fit(box));
   }
 
-  /** Bring a cluster into view, if it is not. */
+  /** Bring a cluster into view, unless it is visible already. */
   reveal(cluster: ClusterEntry, box: Box): void {
     if (!this.space) return revealCluster(this.camera, box);
     this.space.reveal({ x: cluster.x!, y: cluster.y!, z: cluster.z ?? undefined, cluster: -1 });
@@ -692,7 +692,7 @@ export class MapView {
   }
 }
 
-/** What is drawn of a map in space: tiles whose heights are here. */
+/** In 3-D only tiles with loaded heights are drawn. */
 function drawnInSpace(drawn: Drawn, space: Spatial): Drawn {
   const { tiles, loading, failed } = space.drawable(drawn.tiles);
   return {

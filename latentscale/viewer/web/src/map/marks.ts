@@ -1,36 +1,36 @@
-/** Rings around chosen points and outlines of chosen clusters, as SVG above the canvas. */
+/** Rings around points and outlines of clusters, as SVG above the canvas. */
 
 import { clusterColour, css } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import * as state from "../state";
 
 const SVG = "http://www.w3.org/2000/svg";
-/** With more clusters isolated, outlines would only be a tangle. */
+/** No outlines if more clusters than this are isolated: they would be a tangle. */
 const MAX_OUTLINES = 6;
-/** Rings around so many points at most: more would hide the map. */
+/** Maximum number of rings: more would hide the map. */
 const MAX_RINGS = 60;
 
-/** What one mark is: its element, and the attributes that place it. */
+/** An SVG element to draw, with its attributes. */
 interface Mark {
   kind: "path" | "circle";
   attributes: Record<string, string>;
   colour?: string;
 }
 
-/** Where things are on the screen; on a map in space points have a place of their own, and may have none there. */
+/** Projection to the screen. In 3-D, points are projected with their heights, and may be off screen. */
 export interface Screen {
   project(x: number, y: number): [left: number, top: number];
   onScreen?(point: state.Point): [left: number, top: number] | null;
 }
 
-/** Elements are kept from frame to frame: one that stands still is the same one. */
+/** Draw all marks; elements are reused between frames, so that unchanged ones cause no work. */
 export function drawMarks(
   overlay: SVGSVGElement,
   screen: Screen,
   pointSize: number,
-  /** Outlines of a cluster in units of the map; where there are none, the hull that was published is drawn. */
+  /** Outlines of a cluster in map units; if empty, the published hull is drawn. */
   outlinesOf: (cluster: ClusterEntry) => readonly number[][] = () => [],
-  /** Lines over the whole map, and where their own coordinates are on the screen. */
+  /** Path of the density contours, and its transform to the screen. */
   lines: { d: string; transform: string } | null = null,
 ): void {
   const marks: Mark[] = [];
@@ -94,7 +94,7 @@ function outlinedClusters(): ClusterEntry[] {
   return refs.length > MAX_OUTLINES ? [] : refs.map((ref) => state.clustersByRef.value.get(ref)).filter((c) => c !== undefined);
 }
 
-/** The best first, none on another: rings that lie over each other hide the points that they are around. */
+/** The first points whose rings do not overlap: overlapping rings would hide the points. */
 function withoutOverlap(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
   const kept: [left: number, top: number][] = [];
   return points.filter((point) => {

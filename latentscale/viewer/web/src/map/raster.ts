@@ -1,4 +1,4 @@
-/** A shade behind the points of a large map: where all documents lie, while a sample of them is drawn. */
+/** Density raster of all documents, drawn behind the points of a large map while these are a sample. */
 
 import { decodeColumn } from "../engine/parquet";
 import type { Generation } from "../engine/generation";
@@ -6,14 +6,14 @@ import { decoded } from "../engine/store";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 
-/** The value of the densest cell. */
+/** Value of the densest cell. */
 const MAX_VALUE = 252;
-/** It helps while less than this part of the documents is drawn. */
+/** Shown while less than this share of the documents is drawn. */
 const MAX_RATE = 0.7;
-/** Pixels of a cell from which the shade fades, and where it is gone: beyond them cells would be seen, not a density. */
+/** Cell sizes in px at which the raster starts to fade and disappears: larger cells would be visible as squares. */
 const FADE_START = 12;
 const FADE_END = 28;
-/** How much of the ink the densest cell has; by this power of it, so that a few documents far out are no cloud. */
+/** Exponent of the opacity by density, so that outliers do not form a cloud. */
 const POWER = 1.5;
 const INK = { dark: { rgb: [196, 206, 224], most: 0.42 }, light: { rgb: [60, 66, 84], most: 0.3 } } as const;
 
@@ -23,7 +23,7 @@ export class Raster {
   private asked = false;
   private painted = "";
 
-  /** Below the canvas of the map, which is clear where no point is. */
+  /** Inserted below the map's canvas, which is transparent between points. */
   constructor(
     map: HTMLCanvasElement,
     private readonly generation: Generation,
@@ -36,7 +36,7 @@ export class Raster {
     map.parentElement!.prepend(this.canvas);
   }
 
-  /** Draw it where it belongs, of this part of the documents, or not at all; whether it is seen. */
+  /** Place the raster, or hide it; `rate` is the share of documents drawn. Returns whether it is visible. */
   place(rate: number, wanted: boolean): boolean {
     const { entry, tree } = this.generation;
     const cells = entry.raster ?? 0;
@@ -86,7 +86,7 @@ export class Raster {
     const picture = new ImageData(cells, cells);
     const { data } = picture;
     this.values!.forEach((value, i) => {
-      // The first row is the lowest of the map.
+      // Rows are stored bottom to top.
       const at = 4 * ((cells - 1 - Math.floor(i / cells)) * cells + (i % cells));
       data.set(rgb, at);
       data[at + 3] = 255 * (value / MAX_VALUE) ** POWER * most;

@@ -1,4 +1,4 @@
-/** Close up, the points of coarse tiles are drawn where they lie between the steps of their tiles: read when that shows. */
+/** Reads refined positions of coarse tiles when the zoom makes their rounding visible. */
 
 import type { LoadedTile } from "../engine/generation";
 
@@ -11,7 +11,7 @@ export class Refinement {
     private readonly problem: (error: Error) => void,
   ) {}
 
-  /** Ask for the places of tiles whose steps are wider than a pixel, at so many pixels a unit of the map. */
+  /** Request refined positions of tiles whose steps exceed a pixel; `scale` is pixels per map unit. */
   fetch(tiles: readonly LoadedTile[], scale: number): void {
     for (const tile of tiles) {
       if (this.asked.has(tile) || !tile.generation.isCoarse(tile, scale)) continue;
@@ -26,7 +26,7 @@ export class Refinement {
     }
   }
 
-  /** Ask again for what could not be read. */
+  /** Allow failed requests to be made again. */
   retry(): void {
     for (const tile of this.missing) this.asked.delete(tile);
     this.missing = [];

@@ -1,10 +1,10 @@
-/** Boxes and lassos drawn over the map: with Shift and the pointer, or with a tool that was chosen, by a finger too. */
+/** Box and lasso selection: with Shift and a drag, or with a selection tool, which also works by touch. */
 
 import type { Operation } from "../engine/selection";
 
-/** A shape of fewer pixels is a click. */
+/** Minimum extent of a shape in px; less is a click. */
 const MIN_SIZE = 4;
-/** Pixels between two corners of a lasso. */
+/** Distance in px between lasso vertices. */
 const LASSO_STEP = 3;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,18 +12,21 @@ export type Corner = [left: number, top: number];
 export type Tool = "box" | "lasso";
 
 export interface ShapeHost {
-  /** Whether the map lies flat: what is drawn over a map in space is no area of it. */
+  /** Whether the map is flat: a shape drawn over a 3-D map has no area on it. */
   flat(): boolean;
-  /** What was chosen to be drawn; null: only Shift draws. */
+  /** The active tool; null if only Shift starts a shape. */
   tool(): Tool | null;
-  /** What a shape does where no key says it. */
+  /** How a shape is combined with the selection, without modifier keys. */
   operation(): Operation;
-  /** A shape is being drawn: what the pointer rests on is not meant. */
+  /** A shape was started: hovering ends. */
   begun(): void;
   done(corners: Corner[], operation: Operation): void;
 }
 
-/** Without a tool Shift is what draws, so that it says nothing else; with one, Shift adds and Alt takes away. */
+/**
+ * The shape that a pointer event starts, or null. Without a tool Shift starts one and has no other meaning; with one,
+ * Shift adds and Alt subtracts.
+ */
 function requestedShape(event: PointerEvent, drawing: ShapeHost): { tool: Tool; operation: Operation } | null {
   if (!drawing.flat()) return null;
   const tool = drawing.tool();
@@ -33,7 +36,7 @@ function requestedShape(event: PointerEvent, drawing: ShapeHost): { tool: Tool; 
   return { tool, operation: shiftKey && altKey ? "intersect" : shiftKey ? "add" : altKey ? "subtract" : operation };
 }
 
-/** Listen on the element that holds the canvas, before the canvas does: the map must not move with the pointer. */
+/** Listen on the canvas's parent in the capture phase, so that the map does not pan. Returns a function that stops. */
 export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: ShapeHost): () => void {
   let begun: { tool: Tool; operation: Operation; pointer: number } | null = null;
   let corners: Corner[] = [];
@@ -81,7 +84,7 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
     if (!what && !begun) return;
     event.stopPropagation();
     event.preventDefault();
-    // A second finger gives the shape up.
+    // A second finger cancels the shape.
     if (begun || !what) return end();
     begun = { ...what, pointer: event.pointerId };
     corners = [at(event)];

@@ -1,4 +1,4 @@
-/** How large each point of a tile is by a column, read as tiles come; the script comes with the first column. */
+/** Size factors of points by a numeric column, read per tile; this script is loaded with the first column. */
 
 import type { NumberColumn } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
@@ -7,7 +7,7 @@ import { tileColumns } from "../filtering";
 import * as state from "../state";
 
 export class SizeFactors {
-  /** Changes when a tile's values have come, or have failed to. */
+  /** Version: incremented when values of a tile have arrived or failed. */
   come = 0;
   private readonly found = new WeakMap<LoadedTile, Float32Array | "asked">();
   private failed = new Set<LoadedTile>();
@@ -17,7 +17,7 @@ export class SizeFactors {
     private readonly changed: () => void,
   ) {}
 
-  /** Factors of the points' diameters; null while they are not known: then points are as large as without a column. */
+  /** Diameter factors of a tile's points; null until loaded, when all points have the same size. */
   of(tile: LoadedTile): Float32Array | null {
     const found = this.found.get(tile);
     if (found) return found === "asked" ? null : found;
@@ -26,7 +26,7 @@ export class SizeFactors {
     return null;
   }
 
-  /** Ask again for what could not be read. */
+  /** Allow failed requests to be made again. */
   retry(): void {
     for (const tile of this.failed) this.found.delete(tile);
     this.failed = new Set();

@@ -1,8 +1,8 @@
-/** Turning, moving and zooming a map in space by pointer, wheel and fingers. */
+/** Orbit control by pointer, wheel and touch. */
 
 import { moved, scaleOf, turned, type Orbit } from "../engine/orbit";
 
-/** Degrees a pixel. */
+/** Degrees per pixel. */
 const TURN = 0.32;
 const TILT = 0.26;
 const WHEEL = 0.0016;
@@ -10,7 +10,7 @@ const WHEEL = 0.0016;
 export interface OrbitHost {
   orbit(): Orbit;
   size(): { width: number; height: number };
-  /** The user moves the map. */
+  /** Apply user input. */
   take(orbit: Orbit): void;
 }
 
@@ -19,7 +19,7 @@ interface PointerPosition {
   y: number;
 }
 
-/** Listen on the canvas; gives what ends it. */
+/** Listen on the canvas. Returns a function that stops. */
 export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () => void {
   const held = new Map<number, PointerPosition>();
   let move = false;
@@ -28,7 +28,7 @@ export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () =>
     move = event.shiftKey || event.button > 0;
     canvas.setPointerCapture(event.pointerId);
   };
-  /** Before anything else: with Shift or another button a box would be drawn, or a menu opened. */
+  /** In the capture phase: Shift would start a box, and other buttons a context menu. */
   const first = (event: PointerEvent): void => {
     if (event.target !== canvas || (!event.shiftKey && event.button === 0)) return;
     event.stopPropagation();
@@ -45,7 +45,7 @@ export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () =>
     const [dx, dy] = [after.x - before.x, after.y - before.y];
     let orbit = map.orbit();
     if (held.size > 1) {
-      // Two fingers move and zoom, as they do on the flat map.
+      // Two fingers pan and zoom, as on the flat map.
       if (before.spread > 0 && after.spread > 0) orbit = { ...orbit, distance: (orbit.distance * before.spread) / after.spread };
       orbit = along(orbit, dx, dy);
     } else orbit = move ? along(orbit, dx, dy) : turned(orbit, -TURN * dx, -TILT * dy);
@@ -80,7 +80,7 @@ export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () =>
   };
 }
 
-/** An orbit nearer by a factor, so that what is at a place of the screen stays there. */
+/** Zoom by a factor around a screen position. */
 export function zoomed(orbit: Orbit, factor: number, size: { width: number; height: number }, left = size.width / 2, top = size.height / 2): Orbit {
   const [before, nearer] = [scaleOf(orbit, size), { ...orbit, distance: orbit.distance / factor }];
   const change = 1 / scaleOf(nearer, size) - 1 / before;

@@ -1,12 +1,12 @@
-/** Floor, axes and the plumb line of the pinned document, as SVG below the points. */
+/** Floor grid, axes, and the plumb line of the pinned document, as SVG below the points. */
 
 import type { Box } from "../engine/lod";
 import { project, type Frame } from "../engine/orbit";
 
 const SVG = "http://www.w3.org/2000/svg";
-/** About so many cells along the floor's longer side. */
+/** Approximate number of cells along the longer side of the floor. */
 const CELLS = 12;
-/** Lines are drawn in pieces: one that runs behind the eye is cut there. */
+/** Lines are drawn in segments, so that those behind the eye can be clipped. */
 const SEGMENTS = 6;
 
 export interface GridBounds {
@@ -17,7 +17,7 @@ export interface GridBounds {
 
 type Corner = [x: number, y: number, z: number];
 
-/** 1, 2 or 5 times a power of ten. */
+/** A grid step of 1, 2 or 5 times a power of ten. */
 export function niceStep(length: number): number {
   const rough = length / CELLS;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -32,7 +32,7 @@ export function drawGrid(svg: SVGSVGElement, frame: Frame, room: GridBounds, sha
   for (let y = Math.ceil(floor.y0 / step) * step; y <= floor.y1; y += step) lines.push(line(frame, [floor.x0, y, low], [floor.x1, y, low]));
   const corners = [floor.x0, floor.x1].flatMap((x) => [floor.y0, floor.y1].map((y): Corner => [x, y, low]));
   const away = ([x, y]: Corner): number => frame.toward[0] * x + frame.toward[1] * y;
-  // The farthest corner: axes in front of the points would be in their way.
+  // Axes start at the farthest corner, so that they do not cover points.
   const [x, y] = corners.reduce((far, corner) => (away(corner) < away(far) ? corner : far));
   const ends: [string, Corner][] = [
     ["x", [x === floor.x0 ? floor.x1 : floor.x0, y, low]],

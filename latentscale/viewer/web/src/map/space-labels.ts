@@ -1,4 +1,4 @@
-/** Labels in space: at the middles of their clusters, clear of each other, the farther ones with less of their hue. */
+/** Labels in 3-D: at cluster centres, without overlaps; distant ones are less saturated. */
 
 import { obstacles } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
@@ -47,7 +47,7 @@ export class SpaceLabels {
   place(frame: Frame, reach: number): void {
     const zoom = Math.log2(frame.scale);
     const before = new Set(this.placed.map(({ cluster }) => cluster));
-    // Those that are shown come first: while the map turns, no label flickers.
+    // Labels already shown have priority, so that they do not flicker during rotation.
     const wanted = this.ordered
       .filter((cluster) => zoom >= cluster.zoom![0] - 0.4 && zoom <= cluster.zoom![1] + 0.4)
       .sort((a, b) => b.layer - a.layer || Number(before.has(b)) - Number(before.has(a)) || b.size - a.size);

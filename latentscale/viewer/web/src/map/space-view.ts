@@ -1,4 +1,4 @@
-/** A map that is turned in space: its way from the flat map and back, its drawing, and what is pointed at. */
+/** The 3-D view: transition from and to the flat map, drawing, picking and navigation. */
 
 import { effect } from "@preact/signals";
 import { obstacles } from "../obstacles";
@@ -22,14 +22,14 @@ import { SpaceLabels } from "./space-labels";
 import { SpaceLayer, type SpaceLayerProps } from "./space-layer";
 import type { Spatial } from "./spatial";
 
-/** The first view: from the south-west, well above the ground. */
+/** The initial view: from the south-west, at an elevated angle. */
 const FIRST_ANGLES = { turn: -24, tilt: 56 };
 const UNFOLD_MS = 1100;
 const MOVE_MS = 420;
-/** Milliseconds without a hand on the map before it turns, and degrees a second. */
+/** Idle time before automatic rotation in ms, and its speed in degrees per second. */
 const IDLE_MS = 2500;
 const TURN_SPEED = 5;
-/** Degrees that an arrow key turns for 90 pixels that it would pan. */
+/** Rotation by arrow keys: 12° for a step that pans by 90 px. */
 const DEGREES_PER_PIXEL = 12 / 90;
 
 export interface SpaceHost {
@@ -44,7 +44,7 @@ export interface SpaceHost {
   shows(tile: LoadedTile, index: number): boolean;
   pointSize(): number;
   redraw(): void;
-  /** Something else lies under the pointer. */
+  /** The content under the pointer has changed. */
   shifted(): void;
   /** The user moved the map. */
   steered(): void;
@@ -55,21 +55,23 @@ export class SpaceView implements Spatial {
   private readonly labels: SpaceLabels;
   private readonly grid = document.getElementById("grid") as unknown as SVGSVGElement;
   private readonly stops: (() => void)[] = [];
-  /** Heights of points by their places on the flat map; of those whose tile is not drawn, too. */
+  /** Known heights by flat position, including points whose tile is not drawn. */
   private readonly known = new Map<string, number>();
   private orbit: Orbit;
-  /** How far the map is on its way from flat. */
+  /** Progress of the transition from the flat map, 0 to 1. */
   private share = 0;
   private room: GridBounds;
   private middle: number;
-  /** How many generations' root tiles both were measured by. */
+  /** Number of root tiles that `room` and `middle` were measured from. */
   private roots = 0;
   private touched = false;
   private acted = performance.now();
   private animation = 0;
   private turn = 0;
 
-  /** Once the heights of what is drawn are here: the map unfolds before the eye, not before it has anything to show. */
+  /**
+   * Create the view once the drawn tiles have heights, so that the transition shows them; null if no longer wanted.
+   */
   static async open(host: SpaceHost, wanted: () => boolean): Promise<SpaceView | null> {
     const heights = new Heights(host.problem);
     await heights.ready(host.tiles());
@@ -116,7 +118,7 @@ export class SpaceView implements Spatial {
       else if (this.heights.isMissing(tile)) failed.push(tile);
       else loading = true;
     }
-    // Here, and not as heights come: what is measured must not depend on which of a tile and its heights came first.
+    // Measured here, not when heights arrive: the result must not depend on the loading order.
     if (ready.filter(({ info }) => info.z === 0).length !== this.roots) this.measure(ready);
     return { tiles: ready, loading, failed };
   }
@@ -136,7 +138,7 @@ export class SpaceView implements Spatial {
       share,
       uneven: state.sizeBySparsity.value,
       heights: (tile: LoadedTile) => this.heights.of(tile),
-      // In space points hide each other, so that one sees which is in front.
+      // Opaque in 3-D, so that points occlude each other.
       pointOpacity: props.pointOpacity * far + 0.96 * share * Math.min(1, state.opacityFactor.value),
       pointSize: props.pointSize * (1 + 0.25 * share),
       dimmedOpacity: props.dimmedOpacity + 0.04 * share,
@@ -153,7 +155,7 @@ export class SpaceView implements Spatial {
     drawMarks(
       this.host.overlay,
       {
-        // Outlines lie on the floor, below their clusters.
+        // Outlines are drawn on the floor, below their clusters.
         project: (x, y) => this.at(frame, x, y, this.room.low) ?? [-99, -99],
         onScreen: (point) => this.place(frame, point),
       },
@@ -275,7 +277,7 @@ export class SpaceView implements Spatial {
     return frameOf(this.orbit, camera.size(), state.heightFactor.value, { ...camera.place, scale: camera.scale }, this.share);
   }
 
-  /** How far points lie from the target, towards the eye or away from it. */
+  /** Maximum distance of points from the target in depth. */
   private reach(): number {
     const { whole } = this.host;
     const [x, y] = this.orbit.target;
@@ -283,7 +285,7 @@ export class SpaceView implements Spatial {
     return 1.05 * Math.max(far, this.room.high * state.heightFactor.value);
   }
 
-  /** An orbit from which there is something to see. */
+  /** Clamp an orbit so that the map stays visible. */
   private within(orbit: Orbit): Orbit {
     const { camera, whole, generations } = this.host;
     const factor = state.heightFactor.value;
@@ -299,7 +301,7 @@ export class SpaceView implements Spatial {
     return insetsOf(this.host.camera.size(), obstacles.value);
   }
 
-  /** Where the flat map looked, or its body where nobody has moved it. */
+  /** The initial orbit: the flat map's view, or the fitted map if it was not moved. */
   private firstOrbit(): Orbit {
     const { camera, body } = this.host;
     if (camera.untouched) return this.seen(body, FIRST_ANGLES);
@@ -312,14 +314,14 @@ export class SpaceView implements Spatial {
     return orbitAround(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
   }
 
-  /** The same with its target in the middle of what no panel covers. */
+  /** The orbit with its target centred in the uncovered part of the window. */
   private centred(orbit: Orbit): Orbit {
     const { left, right, top, bottom } = this.insets();
     const scale = scaleOf(orbit, this.host.camera.size());
     return moved(orbit, (left - right) / 2 / scale, (top - bottom) / 2 / scale);
   }
 
-  /** Floor, ceiling and middle of the map's body, from the heights that are here: outliers would make the room too high. */
+  /** Measure floor, ceiling and median height from loaded heights, ignoring outliers. */
   private measure(tiles: readonly LoadedTile[]): void {
     const found: number[] = [];
     this.roots = 0;
@@ -351,7 +353,7 @@ export class SpaceView implements Spatial {
     return height === null ? null : this.at(frame, point.x, point.y, height);
   }
 
-  /** The height of a point that the page knows by its place on the flat map; null while it is not known. */
+  /** Height of a point given by its flat position; null while unknown. */
   private heightAt(point: state.Point & { generation?: number; position?: number }): number | null {
     if (point.z !== undefined) return point.z;
     const key = `${point.x} ${point.y}`;
@@ -373,7 +375,7 @@ export class SpaceView implements Spatial {
     return null;
   }
 
-  /** Of a document whose tile is not drawn. */
+  /** Read the height of a document whose tile is not drawn. */
   private async readHeight(key: string, number: number, position: number): Promise<void> {
     try {
       const generation = this.host.generations[number];
@@ -386,7 +388,7 @@ export class SpaceView implements Spatial {
     }
   }
 
-  /** The user moves the map. */
+  /** Apply user input, which stops animations. */
   private take(orbit: Orbit): void {
     cancelAnimationFrame(this.animation);
     this.share = 1;
@@ -399,7 +401,7 @@ export class SpaceView implements Spatial {
     this.host.steered();
   }
 
-  /** Let the address know. */
+  /** Publish the orbit, so that the address is updated. */
   private keep(): void {
     if (state.orbit.peek() !== this.orbit) state.orbit.value = this.orbit;
   }
@@ -427,7 +429,7 @@ export class SpaceView implements Spatial {
     });
   }
 
-  /** An animation, the only one: `step` is called with how far it is, from 0 to 1. */
+  /** Run an animation, replacing any other; `step` is called with the progress from 0 to 1. */
   private over(milliseconds: number, step: (t: number) => void): void {
     cancelAnimationFrame(this.animation);
     const { camera } = this.host;
@@ -447,7 +449,7 @@ export class SpaceView implements Spatial {
     this.animation = requestAnimationFrame(tick);
   }
 
-  /** Turn while nobody does anything with the map. */
+  /** Rotate automatically while the map is idle. */
   private turnOn(now: number, before: number): void {
     this.turn = requestAnimationFrame((next) => this.turnOn(next, now));
     if (this.share < 1 || now - this.acted < IDLE_MS || state.hovered.value || state.pinned.value || document.hidden) return;

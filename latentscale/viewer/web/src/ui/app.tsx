@@ -1,4 +1,4 @@
-/** The page: canvas and labels below, panels above. */
+/** Root component: canvas and labels below, panels above. */
 
 import { useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -16,7 +16,7 @@ import * as state from "../state";
 
 const Preview = lazy("Preview", async () => (await import("./preview")).PreviewCard, "card preview");
 
-/** px: rows of buttons at the top of a small window, and the badge below them. */
+/** Minimum height in px above bottom sheets for toolbar and status badge. */
 const MIN_ROOM = 180;
 
 export function App() {
@@ -28,7 +28,7 @@ export function App() {
     const room = sheetTop({ width: innerWidth, height: innerHeight }, obstacles.value);
     const { style } = document.documentElement;
     style.setProperty("--room", room === null ? "" : `${Math.round(room)}px`);
-    // Between sheets and buttons there is no room for what the badge says.
+    // The status badge is hidden if there is no room between toolbar and sheets.
     style.setProperty("--told", room !== null && room < MIN_ROOM ? "hidden" : "");
   });
   return (

@@ -1,4 +1,4 @@
-/** What sets a cluster apart besides its keyphrases: values and numbers of columns, and the cluster most like it. */
+/** Distinctive features of a cluster besides keyphrases: column values, numbers, and its most similar cluster. */
 
 import type { ComponentChildren } from "preact";
 import { commands } from "../commands";
@@ -22,7 +22,7 @@ export function ColumnEvidence({ detail: { columns, numbers } }: { detail: Clust
   );
 }
 
-/** The cluster most like it, above some of its documents. */
+/** The most similar cluster, followed by some of its documents. */
 export function Sibling({ cluster, detail, children }: { cluster: ClusterEntry; detail: ClusterDetail; children: ComponentChildren }) {
   const sibling = state.clustersByRef.value.get(`${cluster.layer}.${detail.sibling}`);
   if (!sibling) return null;

@@ -1,4 +1,4 @@
-/** What keys and pointer do; it comes when it is asked for. */
+/** Help dialog on keys and pointer, loaded on demand. */
 
 import { useEffect, useRef } from "preact/hooks";
 import * as state from "../state";
@@ -37,7 +37,7 @@ const spaceKeys = (): [key: string, does: string][] =>
 export function HelpDialog() {
   const close = useRef<HTMLButtonElement>(null);
   useEffect(() => {
-    // Keys go to the dialog while it is open, and afterwards to where they went before.
+    // Move the focus into the dialog, and restore it on close.
     const before = document.activeElement as HTMLElement | null;
     close.current?.focus({ preventScroll: true });
     return () => before?.focus();
@@ -68,7 +68,7 @@ export function HelpDialog() {
   );
 }
 
-/** The dialog has one button: Tab has nowhere else to go. */
+/** Focus trap: the dialog has a single button. */
 function stay(event: KeyboardEvent): void {
   if (event.key === "Tab") event.preventDefault();
 }

@@ -1,10 +1,10 @@
-/** Texts in which the words that are searched for stand out. */
+/** Highlighting of query words in texts. */
 
 import { splitAtMatches, matchSpans, type Query } from "../engine/tokens";
 import * as state from "../state";
 import { shortened } from "./words";
 
-/** Characters of a long text before the first word that was found. */
+/** Characters of context before the first match. */
 const BEFORE = 60;
 
 export function Highlighted({ text }: { text: string }) {
@@ -13,7 +13,7 @@ export function Highlighted({ text }: { text: string }) {
   return <>{splitAtMatches(text, query).map((part, i) => (i % 2 ? <mark key={i}>{part}</mark> : part))}</>;
 }
 
-/** At most `length` characters of a text, from shortly before the first word that was found. */
+/** An excerpt of about `length` characters that starts shortly before the first match. */
 export function excerpt(text: string, length: number, query: Query | undefined): string {
   const flat = text.replace(/\s+/g, " ").trim();
   const first = query && flat.length > length ? matchSpans(flat, query)[0]?.[0] : undefined;

@@ -1,4 +1,4 @@
-/** Documents in short: the card of the one under the pointer. */
+/** The card of the hovered document, and summaries of documents. */
 
 import { obstacles } from "../obstacles";
 import type { Document } from "../engine/generation";
@@ -7,7 +7,7 @@ import { ClusterPath } from "./swatch";
 import { reflowed, shortened, valueText } from "./words";
 
 const EXCERPT_LENGTH = 420;
-/** Width of a card with its air, in px, as in `style.css`. */
+/** Width of the card in px, including margins, as in `style.css`. */
 const CARD_WIDTH = 392;
 
 export function textOf(document: Document): string {
@@ -16,7 +16,7 @@ export function textOf(document: Document): string {
   return found ? valueText(found[1]) : "";
 }
 
-/** A short value that names the document, if a column looks like a title. */
+/** The document's title, from a column whose name suggests one. */
 export function titleOf(document: Document): string {
   const found = document.values.find(([column, value]) => /^(title|name|headline|subject|package)$/i.test(column) && value);
   return found ? valueText(found[1]) : "";
@@ -50,7 +50,7 @@ export function HoverCard() {
   );
 }
 
-/** Whether a card beside a point has its room at the left: at the right it would lie over a panel, or leave the window. */
+/** Whether the card belongs on the left of its point: on the right it would cover a panel or leave the window. */
 function isPlacedLeft(left: number): boolean {
   const beside = obstacles.value.filter((one) => one.panel && one.right - one.left < innerWidth / 2);
   const before = Math.max(0, ...beside.filter((one) => one.side === "left").map((one) => one.right));
@@ -58,7 +58,7 @@ function isPlacedLeft(left: number): boolean {
   return behind - left < CARD_WIDTH && left - before > behind - left;
 }
 
-/** Without a text column: the first few values. */
+/** The first few values of a document without a text column. */
 export function FirstValues({ document }: { document: Document }) {
   return (
     <>

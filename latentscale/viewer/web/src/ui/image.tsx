@@ -1,4 +1,4 @@
-/** The image of the pinned document, where the map has a column of them. */
+/** The image of the pinned document, if the map has an image column. */
 
 import { useState } from "preact/hooks";
 import type { Document } from "../engine/generation";
@@ -21,7 +21,7 @@ function addressOf(value: unknown): ImageAddress {
   return imageAddress(value, new URL("..", location.href.replace(/[?#].*$/, "")).href, state.manifest.value!.images!.origins);
 }
 
-/** In a box of one size from the first: what stands below does not move when the image is here. */
+/** In a box of fixed size, so that loading shifts nothing below. */
 function Picture({ href, document }: { href: string; document: Document }) {
   const [failed, setFailed] = useState(false);
   const title = titleOf(document) || shortened(textOf(document), 120) || `document ${count(document.rowId)}`;

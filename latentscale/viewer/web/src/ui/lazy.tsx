@@ -1,4 +1,4 @@
-/** Panels, and parts of them, whose script comes when they are first opened; an address may open them before it is known of what map. */
+/** Lazily loaded components. The manifest may not be loaded yet when an address opens one. */
 
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";

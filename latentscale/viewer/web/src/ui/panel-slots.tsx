@@ -1,4 +1,4 @@
-/** Where panels stand: a column at each side of the window, and a strip at the bottom. */
+/** Panel layout: a column at each side of the window, and a strip at the bottom. */
 
 import { obstacleRef } from "../obstacles";
 import { isOpen, panels, type Panel } from "./panel-registry";

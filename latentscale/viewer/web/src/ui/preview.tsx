@@ -1,13 +1,13 @@
-/** What a preview says of itself. It reads itself again when a newer state is due: its address keeps what is looked at. */
+/** Card of a preview map. It reloads the page when a newer state is due; the address preserves the view. */
 
 import { useEffect, useState } from "preact/hooks";
 import { obstacleRef } from "../obstacles";
 import * as state from "../state";
 import { plural } from "./words";
 
-/** Seconds without a touch of the page, before it is read again: nothing is taken from under a hand. */
+/** Seconds without user input before a reload. */
 const IDLE_SECONDS = 4;
-/** Seconds between two looks, at least. */
+/** Minimum seconds between reloads. */
 const MIN_INTERVAL = 10;
 const TOUCHES = ["pointerdown", "pointermove", "wheel", "keydown"] as const;
 
@@ -19,7 +19,7 @@ export function PreviewCard() {
     let touched = -Infinity;
     const touch = () => (touched = performance.now());
     for (const kind of TOUCHES) addEventListener(kind, touch, { passive: true, capture: true });
-    // Each second, and not once when it is due: a hidden page waits, and so does one that is being used.
+    // Polled, since a hidden page or one in use waits.
     const timer = setInterval(() => {
       setMinutes(Math.floor(age() / 60));
       const rested = performance.now() - touched > 1000 * IDLE_SECONDS;

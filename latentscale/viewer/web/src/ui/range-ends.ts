@@ -1,6 +1,6 @@
-/** Two sliders on one track are the ends of a range, which is never empty. */
+/** Two sliders on one track form a non-empty range. */
 
-/** What a slider was moved to, within what its end may be; the slider is put there, too. */
+/** Clamp a slider's value to its allowed range, and move the slider there. */
 export function clampSlider(slider: HTMLInputElement, least: number, most: number): number {
   const value = Math.min(most, Math.max(least, Number(slider.value)));
   slider.value = String(value);

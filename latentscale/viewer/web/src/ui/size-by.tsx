@@ -1,4 +1,4 @@
-/** What the size of points follows: among the settings, and as a legend below that of the colours. */
+/** Choice of the column that point size encodes, and its legend. */
 
 import { formatValue } from "../engine/scale";
 import { sizeFactorOf, isLogarithmic, scaleMiddle } from "../engine/size-scale";
@@ -23,7 +23,7 @@ export function SizeBy() {
   );
 }
 
-/** Diameter, in px, of a dot of the legend whose factor is 1. */
+/** Diameter in px of a legend dot of factor 1. */
 const DOT = 6;
 
 export function SizeLegend() {

@@ -1,4 +1,4 @@
-/** What the page says of itself: how much of the map is drawn, and what went wrong. */
+/** Status displays: how much of the map is drawn, and errors. */
 
 import { commands } from "../commands";
 import { obstacleRef } from "../obstacles";
@@ -6,7 +6,7 @@ import * as state from "../state";
 import { Icon } from "./icon";
 import { count, plural } from "./words";
 
-/** Every count names its base: of all documents, those that are drawn in the window. */
+/** Status badge: number of documents drawn in the window, of all. */
 export function Badge() {
   if (!state.manifest.value || state.trouble.value) return null;
   const { loading, reading } = state.drawn.value;
@@ -53,7 +53,7 @@ function DrawnStatus() {
   );
 }
 
-/** What should be seen and is not. */
+/** Documents that are missing or grey because files could not be read. */
 function MissingStatus() {
   const { failedFiles, failedDocuments, reading, grey } = state.drawn.value;
   const column = state.column.value?.name ?? "their colours";
@@ -80,7 +80,7 @@ function MissingStatus() {
   );
 }
 
-/** Files that could not be read: which, and why. The map goes on without them. */
+/** Non-fatal errors: files that could not be read. The map works without them. */
 export function Problems() {
   const problems = [...state.problems.value];
   if (!problems.length || state.trouble.value) return null;
@@ -103,7 +103,7 @@ export function Problems() {
   );
 }
 
-/** An answer to what the user did. */
+/** Feedback on a user action. */
 export function Notice() {
   const text = state.notice.value;
   if (!text) return null;
@@ -117,7 +117,7 @@ export function Notice() {
   );
 }
 
-/** What stops the map as a whole. */
+/** A fatal error. */
 export function TroubleCard() {
   const trouble = state.trouble.value;
   if (!trouble) return null;

@@ -1,4 +1,4 @@
-/** Colours and names of clusters, the same wherever they are shown. */
+/** Colour swatches and names of clusters. */
 
 import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
@@ -12,11 +12,11 @@ export function Swatch({ rgb, hollow = false }: { rgb: Rgb; hollow?: boolean }) 
 
 export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | undefined }) {
   const theme = state.theme.value;
-  // While a column colours the points, a cluster's hue is its name only: a ring, not a fill.
+  // While points have other colours, the swatch is a ring: the hue only identifies the cluster's label.
   return <Swatch hollow={!hasHues()} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
 }
 
-/** A cluster's name where it may take several lines; from right to left, it turns nothing that stands beside it. */
+/** A cluster's name that may wrap; `bdi` isolates right-to-left text. */
 export function ClusterName({ label }: { label: string }) {
   return <bdi>{labelPieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
 }
@@ -25,7 +25,7 @@ export function clusterAt(id: number): ClusterEntry | undefined {
   return state.clustersByRef.value.get(`0.${id}`);
 }
 
-/** The cluster's name, and the coarser ones that it is part of. */
+/** The cluster's name, preceded by its ancestors. */
 export function ClusterPath({ id }: { id: number }) {
   const cluster = clusterAt(id);
   if (state.manifest.value?.preview) return null;

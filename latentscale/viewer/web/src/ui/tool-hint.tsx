@@ -1,4 +1,4 @@
-/** What the pointer does while it draws, and the way out. */
+/** Hint on the active selection tool, with a button to leave it. */
 
 import { obstacleRef } from "../obstacles";
 import { sizeOf } from "../engine/selection";

@@ -1,4 +1,4 @@
-/** Buttons over the map. */
+/** The toolbar over the map. */
 
 import type { ComponentChildren } from "preact";
 import { commands } from "../commands";

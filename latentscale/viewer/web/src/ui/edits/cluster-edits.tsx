@@ -1,4 +1,4 @@
-/** The part of a cluster's card that edits it. */
+/** The editing part of a cluster's card. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { editsByRef, editCluster, isPersisted, publishedCluster, loadEdits, undoEdit } from "../../editing";
@@ -7,10 +7,10 @@ import * as state from "../../state";
 import { setOpen } from "../panel-registry";
 import { EditMarks } from "./edit-marks";
 
-/** What had the focus is gone. */
+/** The focused element was removed: focus the edit button. */
 const focusEdit = () => requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-edits]")?.focus());
 
-/** Of the one cluster that is chosen. */
+/** Edits of the isolated cluster, if there is exactly one. */
 export function ClusterEdits() {
   loadEdits();
   const [ref] = state.isolated.value;
@@ -56,7 +56,7 @@ function EditForm({ at }: { at: string }) {
   useEffect(() => {
     field.current?.focus();
     field.current?.select();
-    // A card that is left is left as it was.
+    // Leaving the card discards unsaved input.
     return () => {
       if (state.editing.value === at) state.editing.value = null;
     };

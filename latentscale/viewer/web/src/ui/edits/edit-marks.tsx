@@ -1,4 +1,4 @@
-/** That a cluster is as its reader has edited it, and that its label is hidden, beside its name. */
+/** Markers beside a cluster's name: edited by the reader, label hidden. */
 
 import type { ClusterEntry } from "../../engine/format";
 

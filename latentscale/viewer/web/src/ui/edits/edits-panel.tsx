@@ -1,4 +1,4 @@
-/** Edits of clusters: what there are, and how they come into the map. */
+/** The panel of cluster edits: lists them, and exports them for import into the map. */
 
 import { useState } from "preact/hooks";
 import { commands } from "../../commands";
@@ -14,7 +14,7 @@ import { plural, shortened } from "../words";
 const ID = "edits";
 const FILE = "edits.yaml";
 
-/** Updates leave a map's labels as they are: only a refit has others. */
+/** Whether the map has updates: these keep its labels, so that edits need a refit. */
 const hasUpdates = (): boolean => {
   const { generations } = state.manifest.value!;
   return generations.some(({ removed, placed }, i) => removed || (i > 0 && !placed));
@@ -49,7 +49,7 @@ export function EditsPanel() {
   );
 }
 
-/** The focus goes to the panel: what had it is gone. */
+/** Run an undo, then move the focus to the panel: the focused element is removed. */
 function undoAndFocus(work: () => void): void {
   work();
   requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-panel="${ID}"] button`)?.focus());
@@ -124,7 +124,7 @@ function SaveEdits() {
   );
 }
 
-/** Of the map that this address showed before. */
+/** Offers to carry over edits from earlier maps at this address. */
 function EarlierEdits() {
   return (
     <>

@@ -1,4 +1,4 @@
-/** Categories of a column: which are shown, with their numbers of documents. */
+/** Filter of a categorical column: checkboxes with document counts. */
 
 import { useState } from "preact/hooks";
 import { counts } from "../../counting";
@@ -13,7 +13,7 @@ import { Swatch } from "../swatch";
 import { count } from "../words";
 import type { FilterProps } from "./filter-props";
 
-/** With more, there is a field to search among them. */
+/** With more categories than this, there is a search field. */
 const SEARCH_FROM = 10;
 
 export function CategoryFilter({ column, filter, set }: { column: CategoryColumn } & FilterProps<Extract<ColumnFilter, { kind: "categories" }>>) {

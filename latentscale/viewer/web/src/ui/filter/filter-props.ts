@@ -1,4 +1,4 @@
-/** What each kind of filter gets: the one that is set, and how to set another. */
+/** Props of filter editors: the current filter, and its setter. */
 
 import type { ColumnFilter } from "../../engine/filters";
 

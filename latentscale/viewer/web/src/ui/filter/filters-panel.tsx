@@ -1,4 +1,4 @@
-/** A filter for each column, with the counts that it has under the filters on the others. */
+/** The filters panel: one filter per column, with crossfilter counts. */
 
 import { useEffect, useState } from "preact/hooks";
 import { counts, startCounting, watched } from "../../counting";
@@ -21,7 +21,7 @@ export function FiltersPanel() {
   useEffect(startCounting, []);
   const { colours, columns } = state.index.value!;
   const coloured = new Set(colours.map(({ name }) => name));
-  // Texts of any kind, and what colours cannot tell.
+  // Columns without colours are filtered as text.
   const others = columns.filter((name) => !coloured.has(name));
   return (
     <PanelFrame name="Filters" header={<Headline />} closes="Close the filters" onClose={() => turn(ID, false)}>
@@ -44,7 +44,7 @@ export function FiltersPanel() {
   );
 }
 
-/** Every count names its base. */
+/** Passing documents, and of how many. */
 function Headline() {
   const counted = counts.value;
   if (!state.filters.value.size) return <span role="status">No filter</span>;

@@ -1,4 +1,4 @@
-/** Numbers and dates: their histogram, and a range of it, drawn with the pointer or moved by keys. */
+/** Filter of numbers and dates: a histogram with a range, set by pointer or keyboard. */
 
 import { useRef } from "preact/hooks";
 import { counts } from "../../counting";
@@ -20,7 +20,7 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
   const at = (value: number, open: number) => (Number.isFinite(value) ? Math.round(BINS * position(value, column, kind)) : open);
   const [low, high] = [at(filter?.from ?? -Infinity, 0), at(filter?.to ?? Infinity, BINS)];
   const nulls = filter?.nulls ?? true;
-  // What filters, which a link may have put between two bars.
+  // Text of an end: the filter's exact value, which may lie between bins if it came from a link.
   const endText = (value: number | undefined, bin: number) =>
     formatValue(value !== undefined && Number.isFinite(value) ? value : valueAt(bin / BINS, column, kind), column);
   const choose = (from: number, to: number, others: boolean) => {
@@ -29,7 +29,7 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
     const end = (bin: number) => valueAt(bin / BINS, column, kind);
     set({ kind: "range", from: from <= 0 ? -Infinity : end(from), to: to >= BINS ? Infinity : end(to), nulls: others });
   };
-  // A range is of values: what has none goes with the first, and comes back where that is said.
+  // A new range excludes missing values, until they are included explicitly.
   const range = (from: number, to: number) => choose(Math.min(from, to), Math.max(from, to), filter ? nulls : false);
   const most = Math.max(1, ...(counted?.all.slice(0, BINS) ?? []));
   const bar = (n: number) => (n ? Math.max(1.5, (HEIGHT * n) / most) : 0);

@@ -1,4 +1,4 @@
-/** Texts: what they contain, or whether they are empty. All of them are read, once that is asked. */
+/** Filter of texts: substring, regular expression, or empty. All texts are read once it is applied. */
 
 import { useEffect, useState } from "preact/hooks";
 import { bytesOfTexts } from "../../engine/text-scan";
@@ -44,7 +44,7 @@ export function TextFilter({ name, filter, set }: { name: string } & FilterProps
           {fault}
         </p>
       )}
-      {/* A page that is one file may start no worker. */}
+      {/* Single-file pages cannot start workers. */}
       {!state.inOneFile.value && (
         <label class="check">
           <input type="checkbox" checked={pattern} onChange={(event) => setPattern(event.currentTarget.checked)} />

@@ -1,4 +1,4 @@
-/** The document that is pinned, or else the one cluster that is chosen. */
+/** Panel of the pinned document, or of the isolated cluster. */
 
 import { computed } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
@@ -20,7 +20,7 @@ import { ClusterPath, ClusterSwatch, ClusterName } from "../swatch";
 import { placeInList, step } from "./documents";
 import { count, linkOf, percent, reflowed, shortened, valueText } from "../words";
 
-/** The one cluster that is isolated, once it is known what it is about. */
+/** The isolated cluster, if there is exactly one and its details are loaded. */
 const chosen = computed(() => {
   const refs = [...state.isolated.value];
   const cluster = refs.length === 1 ? state.clustersByRef.value.get(refs[0]) : undefined;
@@ -90,7 +90,7 @@ function DocumentPanel() {
   );
 }
 
-/** To the documents before and after it in the list, while it is one of them. */
+/** Buttons to the previous and next document of the list, if it contains the pinned one. */
 function ListSteps() {
   const at = placeInList();
   if (at < 0 || !(state.listing.value || state.found.value)) return null;
@@ -110,7 +110,7 @@ function ListSteps() {
   );
 }
 
-/** The search for documents like it, where they are stored. */
+/** Button that searches similar documents, if neighbours are stored. */
 function SimilarButton({ rowId, generation }: { rowId: number; generation: number }) {
   const index = state.index.value?.generations[generation];
   if (!index) return null;
@@ -122,7 +122,7 @@ function SimilarButton({ rowId, generation }: { rowId: number; generation: numbe
   );
 }
 
-/** When a document joined the map, if it was not there from the first. */
+/** When a document was added, unless it is in the first generation. */
 function AddedNote({ generation }: { generation: number }) {
   const entry = state.manifest.value?.generations[generation];
   if (entry?.placed) return <> · placed, from {entry.placed}</>;
@@ -143,7 +143,7 @@ function Value({ value }: { value: unknown }) {
 
 const SELECTS = { replace: "Select it", add: "Add it to the selection", subtract: "Take it off the selection", intersect: "Keep what is selected of it" };
 
-/** What it is about. */
+/** Details of the isolated cluster. */
 function ClusterPanel() {
   if (!chosen.value) return null;
   const { cluster, detail } = chosen.value;
@@ -205,7 +205,7 @@ function ClusterPanel() {
   );
 }
 
-/** The first few documents that are on the map: an exemplar may have left it since the clusters were labelled. */
+/** The first `wanted` documents that exist: exemplars may have been removed since labelling. */
 async function firstOf(rows: readonly number[], wanted: number): Promise<Document[]> {
   const found: Document[] = [];
   for (let at = 0; at < rows.length && found.length < wanted; ) {

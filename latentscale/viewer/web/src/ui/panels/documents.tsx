@@ -1,4 +1,4 @@
-/** The documents that a search found, or that are in view, as a table: what is on the map, to be read in order. */
+/** Panel with a table of search results, of the selection, or of the documents in view. */
 
 import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -22,11 +22,11 @@ import { count, plural, shortened, valueText } from "../words";
 const ID = "documents";
 const TITLE = "Documents";
 const SELECTION = "selection";
-/** Height of a row in px, as in `style.css`. */
+/** Row height in px, as in `style.css`. */
 const ROW = 62;
-/** Rows that are drawn above and below what is seen. */
+/** Rows rendered beyond the visible ones on each side. */
 const MARGIN = 4;
-/** Rows that are read to be sorted. */
+/** Maximum number of rows that are read for sorting. */
 const MAX_SORTED = 200;
 
 register({
@@ -44,13 +44,13 @@ const ownPanel = () => panels().find(({ id }) => id === ID)!;
 effect(() => {
   state.listing.value = isOpen(ownPanel());
 });
-/** Opened by what was found, it goes with it. */
+/** Whether results opened the panel: it then closes with them. */
 let openedBySearch = false;
 effect(() => {
   const answer = state.litRows.value;
-  // The panel of the selection says what is selected, and lists it on request.
+  // The selection panel shows the selection, and lists it on request.
   const isListedElsewhere = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
-  // On a phone it would lie over what is being drawn around.
+  // On a phone it would cover the map during drawing.
   const drawing = state.tool.value !== null && innerWidth <= NARROW_WIDTH;
   if (answer && !openedBySearch && !isListedElsewhere && !drawing && !isOpen(ownPanel())) {
     openedBySearch = true;
@@ -61,7 +61,7 @@ effect(() => {
   }
 });
 
-/** Documents that were read, by generation and position; kept while the page is open. */
+/** Cache of read documents by generation and position, for the life of the page. */
 const read = new Map<string, Document | "failed">();
 const keyOf = ({ generation, position }: state.Row) => `${generation.number}/${position}`;
 
@@ -79,7 +79,7 @@ function DocumentsPanel() {
   const rows = state.rows.value;
   const [column, setColumn] = useState("");
   const [order, setOrder] = useState<{ by: "document" | "column"; down: boolean; rows: readonly state.Row[] } | null>(null);
-  // A new list is in its own order.
+  // A new list resets the sort order.
   useEffect(() => setOrder(null), [rows]);
   const columns = (state.index.value?.columns ?? []).filter((name) => name !== state.index.value?.text);
   const text = ({ document }: { document: Document | "failed" | undefined }, by: string) =>
@@ -151,12 +151,12 @@ function DocumentsPanel() {
   );
 }
 
-/** How a list is sorted; the button beside it says so in words. */
+/** Visual sort indicator; the button's label states the order. */
 function Arrow({ sorted }: { sorted: "none" | "ascending" | "descending" }) {
   return <span aria-hidden="true">{{ none: "↕", ascending: "↑", descending: "↓" }[sorted]}</span>;
 }
 
-/** What may be done where there is nothing to list. */
+/** Suggestions for an empty list. */
 function EmptyList() {
   const query = state.query.value.trim();
   const filtered = state.filters.value.size > 0 || state.isolated.value.size > 0;
@@ -197,11 +197,11 @@ function EmptyList() {
   );
 }
 
-/** Whether the list leaves out documents that it is of. */
+/** Whether the list is incomplete. */
 const isPartial = (): boolean =>
   state.found.value ? state.found.value.more : state.drawn.value.sampled || state.inView.value.rows.length < state.inView.value.all;
 
-/** How many there are, of what. */
+/** What is listed, and how many documents. */
 function Headline() {
   const answer = state.found.value;
   const selection = state.shownSelection.value;
@@ -262,7 +262,7 @@ function valueOf(document: Document, column: string): string {
   return valueText(document.values.find(([name]) => name === column)?.[1]);
 }
 
-/** Only the rows that are seen are drawn and read. */
+/** A virtualised table: only visible rows are rendered and read. */
 function Table({ rows, column }: { rows: readonly state.Row[]; column: string }) {
   const box = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
@@ -363,13 +363,13 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
   );
 }
 
-/** How near a document is to what was asked for, where that is what the list is by. */
+/** Similarity of a document to the query, for similarity and semantic searches. */
 function similarityOf(row: state.Row): number | null {
   const answer = state.found.value;
   return (answer?.like !== undefined || answer?.meaning) && !state.shownSelection.value && "score" in row ? (row as Hit).score : null;
 }
 
-/** A title, and the part of the text in which the words are. */
+/** Title and text excerpt around the query words. */
 function DocumentSummary({ document, similarity }: { document: Document; similarity: number | null }) {
   const query = state.found.value?.query;
   const title = titleOf(document);
@@ -396,12 +396,12 @@ function DocumentSummary({ document, similarity }: { document: Document; similar
 }
 
 function pin(row: state.Row): void {
-  // On a phone there is room for one of the two.
+  // On a phone there is room for only one of the two.
   if (innerWidth <= NARROW_WIDTH) setOpen(ID, false);
   commands.pinAt(row);
 }
 
-/** Pin the next or the one before of the list; false where there is none. */
+/** Pin the next or previous document of the list; returns false at its end. */
 export function step(by: number): boolean {
   const rows = state.rows.value;
   const at = placeInList();
@@ -410,7 +410,7 @@ export function step(by: number): boolean {
   return next !== undefined;
 }
 
-/** Where the pinned document is in the list, or -1. */
+/** Index of the pinned document in the list, or -1. */
 export function placeInList(): number {
   const pinned = state.pinned.value;
   return pinned ? state.rows.value.findIndex(({ generation, position }) => position === pinned.position && generation.number === pinned.generation) : -1;

@@ -1,4 +1,4 @@
-/** The list at the side: the map's contents, its colours, its clusters. */
+/** Side panel: title, colouring, search and topics. */
 
 import { commands } from "../../commands";
 import { BANDS } from "../../engine/density-bands";
@@ -44,7 +44,7 @@ function Opener() {
 
 function focusSearch(): void {
   const focus = () => document.getElementById("find")?.focus();
-  // At once where the field is there: what is typed next goes into it.
+  // Immediately if the field exists, so that typed text goes into it.
   focus();
   setOpen(ID, true);
   requestAnimationFrame(() => {
@@ -81,11 +81,11 @@ function List() {
   );
 }
 
-/** Documents that joined last: pressed, they are marked. */
+/** Button that highlights the documents added last. */
 function NewestDocuments() {
   const generations = state.manifest.value!.generations;
   const last = generations.length - 1;
-  // Placed documents have not joined: the page colours by where documents are from.
+  // Placed documents are not part of the map: the page colours by origin instead.
   if (!last || !state.index.value || generations[last].placed) return null;
   const on = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
   const { added } = generations[last];
@@ -202,7 +202,7 @@ function Topics() {
       )}
       {query && !hasWordIndex() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       <Tree />
-      {/* Below the rows, which must not move away from the pointer that chose one. */}
+      {/* Below the rows, so that they do not move under the pointer. */}
       <p class="base" role="status">
         {chosen ? (
           <>

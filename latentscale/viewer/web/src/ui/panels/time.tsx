@@ -1,11 +1,11 @@
-/** Documents over time, as a strip below the map. The script comes when it is first opened. */
+/** Registers the time panel at the bottom; its script is loaded on first use. */
 
 import { signal } from "@preact/signals";
 import * as state from "../../state";
 import { lazy } from "../lazy";
 import { register } from "../panel-registry";
 
-/** Columns that may tell when, by their kind alone: which do, the strip's own script knows. */
+/** Whether a column may be temporal, by kind and name only; the panel's script checks values. */
 const mayHaveTime = () => state.index.value?.colours.some(({ kind, name }) => kind === "dates" || /year|jahr|ann[eé]e|anno/i.test(name)) ?? false;
 
 const kept = signal("");

@@ -1,4 +1,4 @@
-/** About the map: its figures with what they mean, and how it was made. */
+/** The panel about the map: quality figures with explanations, and provenance. */
 
 import type { Quality } from "../../engine/format";
 import { MEANING } from "../../engine/meaning";
@@ -9,7 +9,7 @@ import { turn } from "../panel-registry";
 import { count, percent, plural } from "../words";
 import { about, ID, quality, TITLE } from "./about";
 
-/** Of the search by meaning, that of the fit. */
+/** The semantic search section, which the generation of a fit has. */
 const meaningEntry = () => state.index.value?.generations.map((one) => section(one, MEANING)).find((entry) => entry !== null);
 
 export function AboutPanel() {

@@ -1,4 +1,4 @@
-/** What sets the selection apart from all documents: clusters, values of columns, words. */
+/** Distinctive features of the selection: clusters, column values and words. */
 
 import { useEffect, useState } from "preact/hooks";
 import { readBase, readColumn } from "../../counting";
@@ -15,17 +15,17 @@ import * as state from "../../state";
 import { textOf, titleOf } from "../hover-card";
 import { count, plural } from "../words";
 
-/** Lines of each list. */
+/** Maximum rows per list. */
 const MAX_ROWS = 8;
-/** Documents whose words are read, and words that are looked up in the index. */
+/** Maximum documents whose words are read, and words looked up in the index. */
 const MAX_TEXTS = 120;
 const MAX_WORDS = 48;
-/** What is less of a difference is not told: an even chance is 0.5. */
+/** Minimum deviation of the probability of superiority from 0.5 to be reported. */
 const MIN_SHIFT = 0.08;
 
 interface Comparison {
   base: Base;
-  /** Documents of the selection among those that were counted. */
+  /** Selected documents among the counted ones. */
   selected: number;
   clusters: Share[];
   values: Share[];
@@ -51,7 +51,7 @@ async function compareSelection(selection: Selection): Promise<Comparison> {
   return { base, selected: countSelectedIn(base, selection), clusters: significant(clusters), values: significant(values), shifts };
 }
 
-/** Words of some of the texts that are rarer in the map; null where the map has no index of words. */
+/** Words over-represented in a sample of the selected texts; null if the map has no word index. */
 async function compareWords(selection: Selection): Promise<{ read: number; words: Share[] } | null> {
   const generations = state.generations.value;
   const entries = await Promise.all(generations.map(searchEntryOf));

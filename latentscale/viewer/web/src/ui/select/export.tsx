@@ -1,4 +1,4 @@
-/** What leaves the page: row ids, the columns of what is selected, a query for the rest, a picture, a link. */
+/** Exports: row ids, columns, a query, a picture, a link. */
 
 import { useState } from "preact/hooks";
 import type { Document } from "../../engine/generation";
@@ -11,7 +11,7 @@ import { rowIdsOf, save, saveRowIds } from "../save";
 import { count, valueText } from "../words";
 import { drawPicture } from "./picture";
 
-/** Documents whose columns are read into a file: of more, the query fetches them from the map's own files. */
+/** Maximum documents whose columns are exported; for more, the query reads the map's own files. */
 const MAX_READ = 20_000;
 
 export function Exports({ selection }: { selection: Selection | null }) {
@@ -27,7 +27,7 @@ export function Exports({ selection }: { selection: Selection | null }) {
     }
   };
   const copied = async (text: string, name: string) => {
-    // Browsers have it for pages over https and of the machine itself.
+    // The clipboard API requires https or localhost.
     if (!navigator.clipboard) throw new Error(`this browser lets only pages over https copy. ${text.slice(0, 2000)}`);
     await navigator.clipboard.writeText(text);
     return `${name} copied`;
@@ -95,7 +95,7 @@ export function Exports({ selection }: { selection: Selection | null }) {
   );
 }
 
-/** The documents with all their published columns, in the order of their row ids. */
+/** The selected documents with all published columns, ordered by row id. */
 async function documentsOf(selection: Selection): Promise<Document[]> {
   const rows = firstRows(selection, state.generations.value, MAX_READ);
   const documents: Document[] = new Array(rows.length);

@@ -1,12 +1,12 @@
-/** The map as a picture: what the canvas shows, with its labels and its title. */
+/** Renders the map as a picture: canvas, labels and title. */
 
 import { GROUND, css } from "../../engine/colour";
 import * as state from "../../state";
 import { plural } from "../words";
 
-/** Room between the edge and the words, in px. */
+/** Margin of the title in px. */
 const MARGIN = 18;
-/** Where the two lines of the title end. */
+/** Bottom of the two title lines in px. */
 const BELOW_TITLE = 64;
 
 export async function drawPicture(): Promise<Blob> {
@@ -39,7 +39,7 @@ export async function drawPicture(): Promise<Blob> {
   );
   for (const label of document.querySelectorAll<HTMLElement>("#labels .label:not(.hidden)")) {
     const { left, right, top, bottom } = label.getBoundingClientRect();
-    // The title has the corner.
+    // Labels under the title are skipped.
     if (left - frame.left < corner && top - frame.top < BELOW_TITLE) continue;
     const style = getComputedStyle(label);
     context.globalAlpha = Number(style.opacity);
@@ -50,7 +50,7 @@ export async function drawPicture(): Promise<Blob> {
   );
 }
 
-/** Words in lines as wide as their label is on the page, around its middle. */
+/** Draw a label, wrapped to its width on the page, around its centre. */
 function write(context: CanvasRenderingContext2D, text: string, x: number, y: number, style: CSSStyleDeclaration, width: number): void {
   context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
   context.letterSpacing = style.letterSpacing === "normal" ? "0px" : style.letterSpacing;
@@ -65,7 +65,7 @@ function write(context: CanvasRenderingContext2D, text: string, x: number, y: nu
   lines.forEach((line, i) => outlined(context, line, x, y + (i - (lines.length - 1) / 2) * height, style.color));
 }
 
-/** Gives where it ends on the right. */
+/** Draw a line of the title; returns its right end. */
 function caption(context: CanvasRenderingContext2D, text: string, x: number, y: number, font: string, colour: string): number {
   context.font = font;
   context.textAlign = "left";

@@ -1,4 +1,4 @@
-/** How a selection is made from shapes, clusters, what was found and filters, and what is done with it. */
+/** The selection panel: sources and operations of selections, and actions on them. */
 
 import { useState } from "preact/hooks";
 import { commands } from "../../commands";
@@ -34,7 +34,7 @@ export function SelectionPanel() {
   );
 }
 
-/** Asked for: it reads columns and texts. */
+/** Computed on request, since it reads columns and texts. */
 function DistinctiveSection() {
   const selected = state.selected.value;
   const [open, setOpened] = useState(false);
@@ -79,7 +79,7 @@ function Operations() {
 
 function draw(tool: "box" | "lasso"): void {
   state.toggleTool(tool);
-  // On a phone the panel lies over what is to be drawn around.
+  // On a phone the panel covers the map.
   if (state.tool.value && innerWidth <= NARROW_WIDTH) setOpen(ID, false);
 }
 

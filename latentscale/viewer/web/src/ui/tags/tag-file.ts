@@ -1,4 +1,4 @@
-/** Tags as a CSV that jobs read: row ids, the documents' own ids where all have one, and the tag. */
+/** Tags as CSV for jobs: row ids, the documents' own ids if all have one, and the tag. */
 
 import { firstRows, sizeOf } from "../../engine/selection";
 import { forEachConcurrent } from "../../engine/scan";
@@ -7,7 +7,7 @@ import { csvValue } from "../../engine/tags";
 import * as state from "../../state";
 import { valueText } from "../words";
 
-/** Documents that are read for their own ids: of more, the row ids say which they are. */
+/** Maximum documents that are read for their own ids; more are identified by row id only. */
 const MAX_READ = 5_000;
 
 export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
@@ -15,7 +15,7 @@ export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
   const rows: [rowId: number, own: string, tag: string][] = [];
   for (const { name, tag, documents } of tags) {
     if (!idColumn) {
-      // What is not on this map is kept, too.
+      // Includes row ids that are not on this map.
       rows.push(...tag.rowIds.map((rowId): [number, string, string] => [rowId, "", name]));
       continue;
     }
@@ -24,7 +24,7 @@ export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
       rows.push([document.rowId, valueText(document.values.find(([column]) => column === idColumn)?.[1]), name]);
     });
   }
-  // A document without an id of its own would be passed over by a job that goes by them.
+  // Jobs that match by own id would skip documents without one.
   const owned = idColumn !== null && rows.every(([, own]) => own.trim() !== "");
   rows.sort((a, b) => (a[2] < b[2] ? -1 : a[2] > b[2] ? 1 : a[0] - b[0]));
   const header = owned ? ["row_id", idColumn, "tag"] : ["row_id", "tag"];
@@ -32,7 +32,7 @@ export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
   return [header, ...lines].map((line) => `${line.map(csvValue).join(",")}\n`).join("");
 }
 
-/** The column of the documents' own ids, where the map names one, and reading them costs little. */
+/** The column of own ids, if the map names one and reading it is cheap. */
 async function ownIdColumn(tags: readonly state.Tagged[]): Promise<string | null> {
   const documents = tags.reduce((sum, one) => sum + sizeOf(one.documents), 0);
   const whole = tags.every(({ tag, documents: found }) => sizeOf(found) === tag.rowIds.length);

@@ -1,4 +1,4 @@
-/** Tags: what is selected gets a name, is coloured on the map, and goes to jobs as a file of ids. */
+/** The tags panel: name the selection, colour by tags, and save tags as files for jobs. */
 
 import { useEffect, useState } from "preact/hooks";
 import { codeColour } from "../../map/shading";

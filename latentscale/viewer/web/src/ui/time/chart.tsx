@@ -1,4 +1,4 @@
-/** The bars of the strip, and the stretch that is drawn over them: a new one, by its ends, or as a whole. */
+/** The time histogram, with a range ("stretch") that can be drawn, resized and moved. */
 
 import { useRef } from "preact/hooks";
 import { css } from "../../engine/colour";
@@ -7,7 +7,7 @@ import type { Counted } from "./time-counts";
 import type { StripSettings } from "./strip-settings";
 
 const HEIGHT = 100;
-/** Px around an end of the stretch in which it is taken hold of: what a finger meets. */
+/** Grab distance in px around an end of the range; suits touch. */
 const GRAB_RADIUS = 10;
 
 interface Chart {
@@ -105,7 +105,7 @@ function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: StripSett
   );
 }
 
-/** A bar in words. */
+/** Text of a bar. */
 export function barText({ bars, all, passing }: Counted, k: number): string {
   return `${bars.said(k)}: ${passing[k].toLocaleString("en")}${all[k] === passing[k] ? "" : ` of ${all[k].toLocaleString("en")}`}`;
 }

@@ -1,20 +1,20 @@
-/** A stretch of time that moves over the map by itself. */
+/** Animation of the time range. */
 
 import { firstStretch, nextStretch, type Stretch } from "../../engine/time";
 import * as state from "../../state";
 import type { StripSettings } from "./strip-settings";
 
-/** Seconds in which a stretch passes over the whole strip. */
+/** Duration in seconds over all bars. */
 const SECONDS: Record<StripSettings["speed"], number> = { slow: 60, normal: 25, fast: 10 };
-/** Milliseconds that a step has at least: the map is drawn in between. */
+/** Minimum duration of a step in ms, in which the map is drawn. */
 const MIN_STEP_MS = 90;
 
-/** Motion that nobody wants: then there are only single steps. */
+/** Whether the user prefers reduced motion: then there is no animation. */
 export const reducedMotion = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 let timer = 0;
 
-/** What is asked at each step, so that a change while it plays counts at once. */
+/** State read at each step, so that changes apply during the animation. */
 export interface PlayState {
   bars: number;
   stretch: Stretch | null;
@@ -34,7 +34,7 @@ export function play(now: () => PlayState | null, show: (stretch: Stretch) => vo
     wait(found);
   };
   const wait = ({ bars, kept }: PlayState): void => {
-    // After the frame in which the last one is drawn.
+    // Wait until the last step has been drawn.
     timer = window.setTimeout(() => requestAnimationFrame(() => state.playing.value && step()), Math.max(MIN_STEP_MS, (1000 * SECONDS[kept.speed]) / bars));
   };
   wait(first);

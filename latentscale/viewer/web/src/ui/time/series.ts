@@ -1,4 +1,4 @@
-/** Clusters whose documents are told apart in the bars: those that are isolated, or the largest of the coarsest layer. */
+/** Series of the bars: the isolated clusters, or the largest of the coarsest layer. */
 
 import { clusterColour, NOISE, type Rgb } from "../../engine/colour";
 import type { ClusterEntry } from "../../engine/format";
@@ -9,7 +9,7 @@ const MAX_SERIES = 8;
 export interface Series {
   name: string;
   rgb: Rgb;
-  /** As the list isolates it; null for what has no name of its own. */
+  /** `layer.id` to isolate it by; null for the rest. */
   ref: string | null;
 }
 
@@ -18,12 +18,12 @@ export interface SeriesSplit {
   of(cluster: number): number;
 }
 
-/** Signals are read here: call it where they are to be followed. */
+/** The series and the assignment of clusters to them. Reads signals: call it inside an effect. */
 export function seriesSplit(): SeriesSplit {
   const theme = state.theme.value;
   const chosen = chosenClusters();
   const places = new Map<number, number>();
-  // A coarse cluster before what lies in it: a document counts once.
+  // Coarse clusters first: a document counts once.
   for (const [k, cluster] of chosen.entries())
     for (const id of state.leaves.value.get(refOf(cluster)) ?? []) if (!places.has(id)) places.set(id, k);
   const series: Series[] = chosen.map((cluster) => ({ name: cluster.label, rgb: clusterColour(cluster.hue, cluster.shade, theme), ref: refOf(cluster) }));

@@ -1,26 +1,26 @@
-/** What the strip keeps in the page's address: the column, what the bars show, how a stretch moves, and how fast. */
+/** Settings of the time panel in the page's address. */
 
 export const BARS = ["all", "clusters", "shares"] as const;
 export const SPEEDS = ["slow", "normal", "fast"] as const;
 
 export interface StripSettings {
-  /** As filters name it; null for the first there is. */
+  /** Filter key of the column; null for the first temporal one. */
   column: string | null;
   bars: (typeof BARS)[number];
   speed: (typeof SPEEDS)[number];
-  /** Whether the stretch grows while it is played, and does not move on. */
+  /** Whether the range grows during animation instead of moving. */
   grows: boolean;
-  /** Whether strays are in the strip too. */
+  /** Whether outliers are included. */
   whole: boolean;
 }
 
-/** Only what is not as at first. */
+/** Serialise settings that differ from the defaults. */
 export function writeSettings({ column, bars, speed, grows, whole }: StripSettings): string {
   const words = [column !== null && encodeURIComponent(column), bars !== "all" && bars, speed !== "normal" && speed, grows && "grows", whole && "whole"];
   return words.filter(Boolean).join(" ");
 }
 
-/** Words that are none of these are left out: an address is typed by people. */
+/** Parse settings; unknown words are ignored: addresses are edited by hand. */
 export function readSettings(text: string): StripSettings {
   const words = text.split(" ");
   const column = words.find((word) => /^(@|%40)/.test(word));

@@ -1,4 +1,4 @@
-/** The strip's counts: again whenever what is shown changes, but not for the stretch itself. */
+/** Counts of the time histogram, recomputed when filters change, except for its own. */
 
 import { signal } from "@preact/signals";
 import { conditions, readBase, readColumn } from "../../counting";

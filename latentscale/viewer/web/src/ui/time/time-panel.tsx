@@ -1,4 +1,4 @@
-/** Documents over time: counts of what is shown, a stretch that filters the map, and how it moves. */
+/** The time panel: a histogram of documents over time, a range that filters the map, and its animation. */
 
 import { computed, effect, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
@@ -44,18 +44,18 @@ export function TimePanel({ kept }: { kept: Signal<string> }) {
   );
 }
 
-/** What the strip is of, and what its buttons do. */
+/** State and actions of the time panel. */
 class Strip {
   readonly columns = computed(() => timeColumns(state.index.value?.colours ?? []));
   readonly kept: { readonly value: StripSettings };
-  /** Null without a column that tells when. */
+  /** The column and its bars; null without a temporal column. */
   readonly now;
   readonly stretch;
 
   constructor(private readonly text: Signal<string>) {
     const kept = computed(() => readSettings(text.value));
     this.kept = kept;
-    // Bars stay the same ones while what is kept of them does: counts belong to theirs.
+    // Bars keep their identity while column and range do: counts are matched to them.
     const which = computed(() => `${kept.value.column} ${kept.value.whole}`);
     this.now = computed(() => {
       void which.value;
@@ -78,7 +78,7 @@ class Strip {
     state.filters.value = withFilter(state.filters.value, key, stretch && filterOf(time, bars.edges, stretch));
   }
 
-  /** The stretch as it is, moved by so many bars of the strip. */
+  /** Move the range by a number of bars. */
   step(by: number): void {
     const bars = this.now.value!.bars.edges.length - 1;
     const [from, to] = this.stretch.value ?? (by > 0 ? [-1, 0] : [bars, bars + 1]);
@@ -95,9 +95,9 @@ class Strip {
     play(now, (stretch) => this.set(stretch));
   }
 
-  /** Gives what stops it. */
+  /** Keep the counts current. Returns a function that stops. */
   keepCounting(): () => void {
-    // Its own filter does not change its counts.
+    // Its own filter does not affect its counts.
     const others = computed(() => JSON.stringify([...state.filters.value].filter(([key]) => key !== this.now.value?.key)));
     const apart = computed(() => this.kept.value.bars !== "all");
     return effect(() => {
@@ -166,7 +166,7 @@ function Head({ strip }: { strip: Strip }) {
   );
 }
 
-/** The stretch, and how many documents are in it: every count names its base. */
+/** The range, and the number of documents in it, of how many. */
 function StretchStatus({ strip }: { strip: Strip }) {
   const { bars, time, key } = strip.now.value!;
   const found = counted.value?.bars === bars ? counted.value : null;
@@ -174,13 +174,13 @@ function StretchStatus({ strip }: { strip: Strip }) {
   const last = bars.edges.length - 1;
   const [from, to] = stretch ?? [0, last];
   const filter = state.filters.value.get(key);
-  // A link, or the panel of filters, may begin and end between bars.
+  // A filter from a link or the filters panel may not align with bars.
   const exact = !stretch || !filter || writeFilter(filter) === writeFilter(filterOf(time, bars.edges, stretch));
   const inside = exact ? found && found.passing.slice(from, to).reduce((sum, n) => sum + n, 0) : (counts.value?.passing ?? null);
   const when = exact ? (to - from === 1 ? bars.said(from) : `${bars.said(from)} – ${bars.said(to - 1)}`) : rangeText(time.column, filter);
   const strays = found ? found.before + found.after : 0;
   return (
-    // While it plays, a screen reader is not told of every step.
+    // Screen readers are not notified of each animation step.
     <p class="time-said" role="status" aria-live={state.playing.value ? "off" : "polite"}>
       <b>{when}</b>
       {found && inside !== null && (
@@ -261,7 +261,7 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
   );
 }
 
-/** The series with their documents in the stretch, and the counts as a file. */
+/** Legend of the series with document counts in the range, and CSV export. */
 function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; stretch: Stretch }) {
   const sum = (counts: Float64Array) => counts.slice(from, to).reduce((all, n) => all + n, 0);
   return (
@@ -294,9 +294,9 @@ function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; str
   );
 }
 
-/** A row a bar: its documents, and those of each series. */
+/** CSV with a row per bar: its documents, and those of each series. */
 function csvOf({ bars, passing, told, series }: Counted): string {
-  // A name that a spreadsheet would run as a formula is text.
+  // Prevent names from being interpreted as spreadsheet formulas.
   const quoted = (text: string) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
   const names = told?.series.map(({ name }) => quoted(name)) ?? [];
   const rows = Array.from(passing, (n, k) => [quoted(bars.said(k)), n, ...series.map((own) => own[k])].join(","));

@@ -1,4 +1,4 @@
-/** The tree in step with the map: which of its topics are in view, and which are open for that. */
+/** Keeps the topic tree in sync with the view: which topics are in view, and which are expanded for it. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { RefObject } from "preact";
@@ -6,14 +6,14 @@ import { countsOf, topicsToOpen, type Topic, type TopicTree } from "../../engine
 import * as state from "../../state";
 
 interface FollowedView {
-  /** Drawn documents in view of each topic; null until they are counted. */
+  /** Drawn documents in view by topic; null until counted. */
   seen: ReadonlyMap<Topic, number> | null;
   opened: ReadonlySet<string>;
 }
 
 /**
- * What the view opens, where it is followed: not while somebody points at the list or goes through it by keys, for its
- * rows would move away. `room` is how many rows can be seen.
+ * The topics that the view expands. Not updated while the pointer or keyboard focus is in the list, whose rows would
+ * move. `room` is the number of visible rows.
  */
 export function useFollowView(box: RefObject<HTMLElement | null>, tree: TopicTree, least: number, room: number, follows: boolean): FollowedView {
   const counted = state.clustersInView.value;
@@ -26,7 +26,7 @@ export function useFollowView(box: RefObject<HTMLElement | null>, tree: TopicTre
   const update = () => {
     behind.current = false;
     const seen = counted && countsOf(tree, counted);
-    // Before anything is drawn, as for the whole map.
+    // Before anything is drawn, as if the whole map were in view.
     const all = seen ?? new Map([...tree.byRef.values()].map((topic) => [topic, topic.cluster.size]));
     const wanted = topicsToOpen(tree, all, room, least);
     setStep((old) => ({ seen, opened: follows && !same(wanted, old.opened) ? wanted : old.opened }));

@@ -1,11 +1,11 @@
-/** The clusters of which labels or keyphrases have what is typed into the field. */
+/** Searches labels and keyphrases of clusters. */
 
 import { useMemo } from "preact/hooks";
 import { parseSimilarQuery } from "../../engine/similar";
 import { findTopics, type FoundTopics, type TopicTree } from "../../engine/topic-tree";
 import * as state from "../../state";
 
-/** What labels are compared with; nothing while documents like one are searched for. */
+/** The words to search labels for; empty during a similarity search. */
 export const searchedWords = (): string => (parseSimilarQuery(state.query.value) === null ? state.query.value.trim().toLowerCase() : "");
 
 export function useSearch(tree: TopicTree): FoundTopics | null {

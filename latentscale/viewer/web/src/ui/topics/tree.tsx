@@ -1,4 +1,4 @@
-/** The clusters of all layers as a tree, in step with what the map shows; by pointer, and by keys alone. */
+/** The topic tree: clusters of all layers, in sync with the view, for pointer and keyboard. */
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { LabelsFile } from "../../engine/format";
@@ -14,9 +14,9 @@ import { useVisibleRows } from "./virtual-rows";
 const EYE = "M2.5 10S5.2 5 10 5s7.5 5 7.5 5-2.7 5-7.5 5-7.5-5-7.5-5M10 7.9a2.1 2.1 0 1 0 0 4.2 2.1 2.1 0 0 0 0-4.2";
 const UNFOLD = "M6.5 7.5L10 4l3.5 3.5M6.5 12.5L10 16l3.5-3.5";
 const FOLD = "M6.5 4L10 7.5 13.5 4M6.5 16l3.5-3.5 3.5 3.5";
-/** Height of a row in px: a finger needs more than a line. */
+/** Row height in px; larger for touch. */
 const ROW = matchMedia("(pointer: coarse)").matches ? 44 : 28;
-/** Milliseconds after which letters begin another name. */
+/** Pause in ms after which typing starts a new type-ahead. */
 const TYPE_AHEAD_MS = 700;
 
 export function Topics() {
@@ -33,12 +33,12 @@ function Tree({ labels }: { labels: LabelsFile }) {
   const parents = useMemo(() => [...tree.byRef.values()].filter(({ children }) => children.length > 0), [tree]);
   const search = useSearch(tree);
   const [follows, setFollows] = useState(true);
-  /** What somebody opened or closed stays so; of a search, until the next. */
+  /** Topics that the user expanded or collapsed; separately during a search, until the next one. */
   const [turned, setTurned] = useState<Turned>(new Map());
   const [turnedInSearch, setTurnedInSearch] = useState<Turned>(new Map());
   useEffect(() => setTurnedInSearch(new Map()), [search]);
   const [room, setRoom] = useState(14);
-  // Labels above the layer of the hues are not on the map: the list begins where the labels do.
+  // Labels above the hue layer are not on the map: the tree is always open down to where labels begin.
   const least = Math.min(Math.max(labels.hue_layer, labels.layers > 1 ? 1 : 0), labels.layers - 1);
   const { seen, opened } = useFollowView(box, tree, least, room, follows);
   const isOpen = (topic: Topic): boolean =>
@@ -51,7 +51,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
   /** Whether some clusters are out of view. */
   const partly = useMemo(() => seen !== null && [...tree.byRef.values()].some((topic) => topic.cluster.size > 0 && !seen.has(topic)), [seen, tree]);
   const isSeen = (row: Listed): boolean => row !== NOISE && seen !== null && seen.has(row.topic);
-  /** Whether it tells rows apart which of them are in view. */
+  /** Whether rows are marked as in view or not. */
   const marksRows = partly && rows.some((row) => row !== NOISE && !isSeen(row));
   useEffect(() => {
     if (!marksRows || !follows || search) return;
@@ -133,7 +133,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
       <div class="rows tree" role="tree" aria-label="Topics, with their number of documents" aria-multiselectable="true" ref={box} onScroll={list.onScroll} onKeyDown={onKey}>
         <div style={{ height: `${rows.length * ROW}px` }}>
           {rows.map((row, at) =>
-            // The one that the Tab key leads to is there, wherever the list is scrolled to.
+            // The row with the tab stop is always rendered.
             (at >= list.first && at < list.last) || at === here ? (
               <TreeItem
                 key={refOf(row)}

@@ -1,18 +1,18 @@
-/** A list of which only the rows that are seen are there: of ten thousand, some thirty. */
+/** List virtualisation: only visible rows are rendered. */
 
 import { useEffect, useState } from "preact/hooks";
 import type { RefObject } from "preact";
 
-/** Rows that are drawn above and below what is seen. */
+/** Rows rendered beyond the visible ones on each side. */
 const MARGIN = 6;
 
 export interface VisibleRows {
-  /** The first row that is drawn, and the one after the last. */
+  /** First rendered row, and one after the last. */
   first: number;
   last: number;
-  /** Rows for which there is room, if the list may grow as far as its side of the window goes. */
+  /** Number of rows that fit if the list grows to the end of its side. */
   room: number;
-  /** Scroll so that a row is wholly seen, with `above` rows before it where it was not. */
+  /** Scroll a row into view, with `above` rows before it if it was not visible. */
   show(row: number, above?: number): void;
   onScroll(): void;
 }
@@ -38,7 +38,7 @@ export function useVisibleRows(box: RefObject<HTMLElement | null>, count: number
     };
   }, [height]);
   const onScroll = () => setTop(box.current!.scrollTop);
-  // A list that became shorter has less to scroll.
+  // Clamp the offset after the list has become shorter.
   const from = Math.min(top, Math.max(0, count * height - size.height));
   return {
     first: Math.max(0, Math.floor(from / height) - MARGIN),
