@@ -59,9 +59,9 @@ function currentOrbit(): AddressState["orbit"] {
 
 /** Notify the user of something in the address that this map does not have; several notices are joined. */
 function reportMissing(what: string): void {
-  const said = `This map has no ${what}.`;
-  const before = state.notice.value?.startsWith("This map has no ") ? state.notice.value : "";
-  if (!before.includes(said)) state.notice.value = `${before} ${said}`.trim();
+  const notice = `This map has no ${what}.`;
+  const previous = state.notice.value?.startsWith("This map has no ") ? state.notice.value : "";
+  if (!previous.includes(notice)) state.notice.value = `${previous} ${notice}`.trim();
 }
 
 function applyClusters(): void {
@@ -101,8 +101,8 @@ function dropUnknownFilters(): void {
 
 /** Filters other than the categories of the colour column, which have their own address key, as in older links. */
 function otherFilters(): Filters {
-  const own = state.categories.value.size ? keyOf(state.column.value!) : null;
-  return new Map([...state.filters.value].filter(([key]) => key !== own));
+  const colourKey = state.categories.value.size ? keyOf(state.column.value!) : null;
+  return new Map([...state.filters.value].filter(([key]) => key !== colourKey));
 }
 
 function currentAddress(map: MapView): AddressState {
@@ -132,9 +132,9 @@ function currentAddress(map: MapView): AddressState {
 
 /** Key of a history entry: without the view and typed text, whose changes add no entries. */
 function historyKey(address: AddressState): string {
-  const typed = Object.keys(address.kept ?? {}).map((id) => [id, "…"]);
+  const maskedText = Object.keys(address.kept ?? {}).map((id) => [id, "…"]);
   const orbit = address.orbit === undefined ? undefined : null;
-  return writeAddress({ ...address, view: undefined, orbit, kept: Object.fromEntries(typed) as Record<string, string> });
+  return writeAddress({ ...address, view: undefined, orbit, kept: Object.fromEntries(maskedText) as Record<string, string> });
 }
 
 let timer = 0;

@@ -21,7 +21,7 @@ export function readBase(): Promise<Base> {
   reading ??= sampleTiles(state.generations.value, MAX_TILES).then(({ tiles, whole }) => ({
     tiles,
     whole,
-    documents: tiles.reduce((sum, tile) => sum + tile.count - tile.gone, 0),
+    documents: tiles.reduce((sum, tile) => sum + tile.count - tile.removed, 0),
   }));
   reading.catch(() => (reading = null));
   return reading;

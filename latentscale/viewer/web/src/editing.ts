@@ -13,6 +13,7 @@ export const isPersisted = signal(true);
 /** Edits of maps previously served at this address, by map id. */
 export const earlierEdits = signal<readonly [map: string, edits: readonly ClusterEdit[]][]>([]);
 
+/** Id of the map whose clusters are shown. */
 export const mapId = (): string => mapIdOf(state.manifest.value!);
 const folder = () => location.pathname.replace(/[^/]*$/, "");
 
@@ -29,8 +30,8 @@ function mapSide(): number {
   const { generations } = state.manifest.value!;
   if (generations.length === 1) return generations[0].side;
   const boxes = generations.map(({ extent }) => extent);
-  const along = (axis: number): number => Math.max(...boxes.map((box) => box[axis + 2])) - Math.min(...boxes.map((box) => box[axis]));
-  return Math.max(along(0), along(1)) || 1;
+  const extentAlong = (axis: number): number => Math.max(...boxes.map((box) => box[axis + 2])) - Math.min(...boxes.map((box) => box[axis]));
+  return Math.max(extentAlong(0), extentAlong(1)) || 1;
 }
 
 let started = false;
@@ -80,7 +81,7 @@ export function publishedCluster(ref: string): { cluster: ClusterEntry; detail: 
 export type Change = Pick<ClusterEdit, "rename" | "describe" | "hide">;
 
 /** Set the edits of a cluster; values equal to the published ones are dropped. */
-export function editCluster(ref: string, said: Change): void {
+export function editCluster(ref: string, change: Change): void {
   const { cluster, detail } = publishedCluster(ref)!;
   const edit = {
     layer: cluster.layer,
@@ -88,25 +89,26 @@ export function editCluster(ref: string, said: Change): void {
     label: cluster.found ?? cluster.label,
     size: cluster.size,
     members: detail?.exemplars ?? [],
-    ...said,
+    ...change,
   };
   updateEdits(withEdit(edits.value, edit, cluster, detail));
 }
 
 export const undoEdit = (edit: ClusterEdit): void => updateEdits(edits.value.filter((other) => other !== edit));
 export const undoAllEdits = (): void => updateEdits([]);
+/** Edits by `layer.id`. */
 export const editsByRef = computed(() => new Map(edits.value.map((edit) => [editRef(edit), edit])));
 
 /** Merge edits of this map, or of an earlier one, into the current edits. Returns how many match no cluster here. */
 export function addEdits(map: string, added: readonly ClusterEdit[]): number {
-  const here = map === mapId() ? added.filter((edit) => publishedCluster(editRef(edit))) : matchEdits(added, state.published.labels.value!.clusters, state.published.details.value ?? []);
+  const matched = map === mapId() ? added.filter((edit) => publishedCluster(editRef(edit))) : matchEdits(added, state.published.labels.value!.clusters, state.published.details.value ?? []);
   let next = edits.value;
-  for (const edit of here) {
+  for (const edit of matched) {
     const { cluster, detail } = publishedCluster(editRef(edit))!;
     next = withEdit(next, { ...next.find((other) => editRef(other) === editRef(edit)), ...edit }, cluster, detail);
   }
   updateEdits(next);
-  return added.length - here.length;
+  return added.length - matched.length;
 }
 
 /** Delete the stored edits of an earlier map. */

@@ -22,6 +22,7 @@ export const activeFilters = computed(() => {
 /** Matches of the text filters, which are evaluated over all documents at once. */
 const textSelections = (): Selection[] => [...state.textMatches.value].flatMap(([key, { documents }]) => (state.filters.value.has(key) && documents ? [documents] : []));
 
+/** Whether any filter is in effect. */
 export const isFiltering = (): boolean => activeFilters.value.length > 0 || textSelections().length > 0;
 
 function filterMask(tile: LoadedTile, columns: readonly Float32Array[]): Uint8Array {
@@ -50,7 +51,7 @@ const failedFiles = new Set<string>();
  * arrives.
  */
 export function cachedPassingMask(tile: LoadedTile, onArrival: () => void): Uint8Array | null {
-  const found = activeFilters.value.map(({ column }) => tileColumns.value!.now(tile, column));
+  const found = activeFilters.value.map(({ column }) => tileColumns.value!.cached(tile, column));
   if (found.every((one) => one !== undefined)) return filterMask(tile, found);
   found.forEach((one, k) => {
     const { column } = activeFilters.value[k];

@@ -26,7 +26,7 @@ export function linkPages(name: string, generations: readonly Generation[]): voi
   const pageId = Math.random().toString(36);
   // State already shared: sent once, and not echoed when received.
   const shared = { hovered: null as number | null, pinned: null as number | null, selected: null as state.Selected | null };
-  const send = (said: Omit<PageMessage, "from">) => channel.postMessage({ from: pageId, ...said } satisfies PageMessage);
+  const send = (message: Omit<PageMessage, "from">) => channel.postMessage({ from: pageId, ...message } satisfies PageMessage);
 
   effect(() => {
     const hovered = state.hovered.value?.document?.rowId ?? null;
@@ -58,8 +58,8 @@ export function linkPages(name: string, generations: readonly Generation[]): voi
     if (data.from !== pageId && (data.to ?? pageId) === pageId) receive(data).catch((error: Error) => state.report("The other map", error));
   });
 
-  const asks = (["pinned", "selected"] as const).filter((part) => shared[part] === null);
-  if (asks.length) send({ asks });
+  const missing = (["pinned", "selected"] as const).filter((part) => shared[part] === null);
+  if (missing.length) send({ asks: missing });
 
   async function receive({ hovered, pinned, selected }: PageMessage): Promise<void> {
     if (hovered !== undefined) {

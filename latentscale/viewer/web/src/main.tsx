@@ -38,15 +38,15 @@ render(<App />, root);
 void start();
 
 async function start(): Promise<void> {
-  const inside = embeddedFiles();
-  state.inOneFile.value = inside !== null;
-  const store = inside ? new Store(EMBEDDED_BASE, inside) : new Store(location.href.replace(/[?#].*$/, ""));
+  const embedded = embeddedFiles();
+  state.inOneFile.value = embedded !== null;
+  const store = embedded ? new Store(EMBEDDED_BASE, embedded) : new Store(location.href.replace(/[?#].*$/, ""));
   try {
     // The only mutable file: a cached copy may name outdated generations.
     const manifest = withoutEmptyGenerations(checkManifest(await store.json<Manifest>("manifest.json", { fresh: true })));
     document.title = manifest.title;
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
-    const sides = new SideFiles(store, manifest, generations);
+    const sideFiles = new SideFiles(store, manifest, generations);
     state.generations.value = generations;
     state.manifest.value = manifest;
     if (!document.createElement("canvas").getContext("webgl2"))
@@ -57,11 +57,11 @@ async function start(): Promise<void> {
       state.problems.value = new Map();
       state.retries.value += 1;
       map().retry();
-      sides.read().catch((error: Error) => (state.trouble.value = describeError(error)));
+      sideFiles.read().catch((error: Error) => (state.trouble.value = describeError(error)));
     };
     watchSearch(generations);
-    const linked = new URLSearchParams(location.search).get("linked");
-    if (linked) void import("./linked-pages").then(({ linkPages }) => linkPages(linked, generations)).catch((error: Error) => state.report("The other map", error));
+    const channelName = new URLSearchParams(location.search).get("linked");
+    if (channelName) void import("./linked-pages").then(({ linkPages }) => linkPages(channelName, generations)).catch((error: Error) => state.report("The other map", error));
     // Selections are only ever sent to a server on this machine, never to a static host.
     const token = new URLSearchParams(location.search).get("tell");
     if (token && /^(127\.0\.0\.1|localhost|\[::1\])$/.test(location.hostname))
@@ -69,7 +69,7 @@ async function start(): Promise<void> {
     watchFilters();
     syncAddress(map, () => map().camera.hold(bodyOf(manifest)));
     await withoutHistoryStep(map, async () => {
-      await sides.read();
+      await sideFiles.read();
       if (address.pinned !== undefined) await map().pointing.pinRow(address.pinned, !address.view);
     });
   } catch (error) {
@@ -90,7 +90,7 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
   const losses: number[] = [];
 
   function draw(start: Camera | null): MapView {
-    const made = new MapView(
+    const view = new MapView(
       {
         canvas: document.getElementById("canvas") as HTMLCanvasElement,
         labels: document.getElementById("labels")!,
@@ -101,11 +101,11 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
       body,
       whole,
       side,
-      () => lost(made),
+      () => lost(view),
     );
-    made.onCamera = viewChanged;
-    made.onShape = (shape, operation) => void selectShown(shape, operation);
-    return made;
+    view.onCamera = viewChanged;
+    view.onShape = (shape, operation) => void selectShown(shape, operation);
+    return view;
   }
 
   function lost(old: MapView): void {
@@ -161,9 +161,9 @@ function placeOf([x, y, span]: [number, number, number]): Camera {
 }
 
 function boxOf(boxes: [number, number, number, number][]): Box {
-  const least = (i: number) => Math.min(...boxes.map((box) => box[i]));
-  const most = (i: number) => Math.max(...boxes.map((box) => box[i]));
-  return { x0: least(0), y0: least(1), x1: most(2), y1: most(3) };
+  const min = (i: number) => Math.min(...boxes.map((box) => box[i]));
+  const max = (i: number) => Math.max(...boxes.map((box) => box[i]));
+  return { x0: min(0), y0: min(1), x1: max(2), y1: max(3) };
 }
 
 function describeError(error: Error): state.Trouble {

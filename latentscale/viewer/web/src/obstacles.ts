@@ -9,12 +9,12 @@ let observer: ResizeObserver | undefined;
 export const obstacles = signal<readonly Obstacle[]>([]);
 
 function measureAll(): void {
-  const found: Obstacle[] = [];
+  const measured: Obstacle[] = [];
   for (const [element, what] of observed) {
     const { left, top, right, bottom } = element.getBoundingClientRect();
-    if (right > left && bottom > top) found.push({ left, top, right, bottom, ...what });
+    if (right > left && bottom > top) measured.push({ left, top, right, bottom, ...what });
   }
-  if (JSON.stringify(found) !== JSON.stringify(obstacles.value)) obstacles.value = found;
+  if (JSON.stringify(measured) !== JSON.stringify(obstacles.value)) obstacles.value = measured;
 }
 
 /** Resolve when the panels have been rendered for the current state and measured. */
@@ -27,7 +27,7 @@ export const layoutSettled = (): Promise<void> =>
  * installs a new callback, which measures the element again: it may have moved.
  */
 export function obstacleRef(side: Side | null, panel = false): (element: Element | null) => void {
-  let own: Element | null = null;
+  let current: Element | null = null;
   return (element) => {
     if (!observer) {
       observer = new ResizeObserver(measureAll);
@@ -36,11 +36,11 @@ export function obstacleRef(side: Side | null, panel = false): (element: Element
       addEventListener("transitionend", measureAll);
     }
     if (element) {
-      observed.set((own = element), { side, panel });
+      observed.set((current = element), { side, panel });
       observer.observe(element);
-    } else if (own) {
-      observed.delete(own);
-      observer.unobserve(own);
+    } else if (current) {
+      observed.delete(current);
+      observer.unobserve(current);
       void layoutSettled();
     }
   };

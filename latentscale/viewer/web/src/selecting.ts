@@ -70,8 +70,8 @@ async function documentsShown(shape: Shape | null, clusters: ReadonlySet<number>
   const passes = async (tile: LoadedTile): Promise<Uint8Array> => {
     const mask = await passingMask(tile);
     if (!nearest) return mask;
-    const near = await tile.generation.column(tile.info, "nearest_cluster");
-    return mask.map((on, i) => (on && nearest.has(near[i]) ? 1 : 0));
+    const nearestIds = await tile.generation.column(tile.info, "nearest_cluster");
+    return mask.map((on, i) => (on && nearest.has(nearestIds[i]) ? 1 : 0));
   };
   const question = { shape, clusters: nearest ? null : clusters, passes: isFiltering() || nearest ? passes : null };
   // During a search only the results are shown.

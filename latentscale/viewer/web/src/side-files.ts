@@ -27,11 +27,11 @@ export class SideFiles {
   async read(): Promise<void> {
     const last = this.manifest.generations[this.manifest.generations.length - 1];
     if (last.hues && !state.labels.value) await this.hues();
-    const wanted = [this.one("labels", () => this.labels()), this.one("index", () => this.index())];
+    const requests = [this.one("labels", () => this.labels()), this.one("index", () => this.index())];
     // For many clusters these are megabytes, and nothing waits for them.
     if (last.hues) void whenTrue(() => state.labelsRead.value && !state.drawn.value.loading).then(() => this.one("details", () => this.details()));
-    else wanted.push(this.one("details", () => this.details()));
-    const found = await Promise.all(wanted);
+    else requests.push(this.one("details", () => this.details()));
+    const found = await Promise.all(requests);
     if (found.every((error) => error instanceof MissingFile)) await this.generations[0].bytes("tiles/0-0-0.parquet");
   }
 
@@ -97,14 +97,14 @@ export class SideFiles {
 
 /** Resolve when a condition on signals holds. */
 function whenTrue(holds: () => boolean): Promise<void> {
-  return new Promise((done) => {
+  return new Promise((resolve) => {
     let stop = (): void => undefined;
-    let over = false;
+    let done = false;
     stop = effect(() => {
-      if (over || !holds()) return;
-      over = true;
+      if (done || !holds()) return;
+      done = true;
       queueMicrotask(() => stop());
-      done();
+      resolve();
     });
   });
 }

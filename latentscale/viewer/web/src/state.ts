@@ -24,6 +24,7 @@ export interface Trouble {
 
 /** Non-fatal errors, the latest of each kind. */
 export const problems = signal<ReadonlyMap<string, string>>(new Map());
+/** Report a non-fatal error; `what` names the part of the page that it concerns. */
 export function report(what: string, error: Error): void {
   problems.value = new Map(problems.value).set(what, error.message);
 }
@@ -158,6 +159,7 @@ export interface Selected {
 export const operation = signal<Operation>("replace");
 /** The selection tool; while one is active, dragging draws instead of panning. */
 export const tool = signal<"box" | "lasso" | null>(null);
+/** Activate a selection tool, or deactivate it if it is active. */
 export function toggleTool(which: "box" | "lasso"): void {
   // Shapes can only be drawn on the flat map.
   inSpace.value = false;
@@ -236,9 +238,12 @@ export const helpOpen = signal(false);
 export const sizeFactor = signal(1);
 export const opacityFactor = signal(1);
 
+/** Number of documents on the map. */
 export const documents = computed(() => manifest.value?.generations.reduce((sum, g) => sum + documentsOf(g), 0) ?? 0);
+/** Number of documents in no cluster. */
 export const noise = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.noise - (g.removed?.noise ?? 0), 0) ?? 0);
 
+/** Clusters by `layer.id`. */
 export const clustersByRef = computed(() => new Map((labels.value?.clusters ?? []).map((c) => [`${c.layer}.${c.id}`, c])));
 
 /** Ids of the clusters of layer 0 below each cluster, including itself, by `layer.id`. */
@@ -307,6 +312,7 @@ export const tagsColumn = computed<CategoryColumn | null>(() => {
     : null;
 });
 
+/** The column that colours the points, if any. */
 export const column = computed<ColourColumn | null>(() =>
   colour.value === TAGS ? tagsColumn.value : (index.value?.colours.find((entry) => entry.id === colour.value) ?? null),
 );
@@ -324,6 +330,7 @@ export const categories = computed<ReadonlySet<number>>(() => {
   return new Set(filter?.kind === "categories" ? categoriesOf(filter.names, column.value) : []);
 });
 
+/** The ancestor of a cluster in a layer, or the highest one below it. */
 export function ancestor(cluster: ClusterEntry, layer: number): ClusterEntry {
   let at = cluster;
   while (at.layer < layer && at.parent !== null) {
@@ -334,6 +341,7 @@ export function ancestor(cluster: ClusterEntry, layer: number): ClusterEntry {
   return at;
 }
 
+/** A copy of a set with an item added or, if it was present, removed. */
 export function toggled<T>(set: ReadonlySet<T>, item: T): ReadonlySet<T> {
   const next = new Set(set);
   if (!next.delete(item)) next.add(item);

@@ -15,6 +15,7 @@ export const tags = signal<readonly Tag[]>([]);
 /** Whether the browser can store tags; if not, they are lost with the page. */
 export const isPersisted = signal(true);
 
+/** Identifies the map that a tag was created on. */
 export const mapName = (): string => state.manifest.value!.generations[0].url;
 
 function storage(): Storage | null {
@@ -51,8 +52,8 @@ export async function locateRows(rowIds: readonly number[]): Promise<Selection> 
   let selection: Selection = new Map();
   for (const generation of state.generations.value) {
     const positions = rangesOf(await generation.positionsOf(rowIds));
-    const { positions: gone } = await generation.removed();
-    const own = combine(new Map([[generation.number, positions]]), "subtract", new Map([[generation.number, rangesOf(gone)]]));
+    const { positions: removed } = await generation.removed();
+    const own = combine(new Map([[generation.number, positions]]), "subtract", new Map([[generation.number, rangesOf(removed)]]));
     selection = combine(selection, "add", own);
   }
   return selection;

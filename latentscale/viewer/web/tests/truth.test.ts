@@ -10,7 +10,7 @@ describe("what is in view", () => {
   const count = 5_000;
   const xy = Uint16Array.from({ length: 2 * count }, (_, i) => (i * 40_503 + (i % 7) * 977) % 65_536);
   const cluster = Int32Array.from({ length: count }, (_, i) => (i % 10 ? i % 4 : REMOVED));
-  const tile = (share: number) => ({ count, xy, steps: 65536, cluster, share, gone: count / 10, bounds: { x0: -2, y0: 3, x1: 6, y1: 11 } }) as LoadedTile;
+  const tile = (share: number) => ({ count, xy, steps: 65536, cluster, share, removed: count / 10, bounds: { x0: -2, y0: 3, x1: 6, y1: 11 } }) as LoadedTile;
   const at = (i: number) => [-2 + ((xy[2 * i] + 0.5) * 8) / 65_536, 3 + ((xy[2 * i + 1] + 0.5) * 8) / 65_536];
 
   it.each([

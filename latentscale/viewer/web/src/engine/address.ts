@@ -34,6 +34,7 @@ export interface AddressState {
   kept?: Record<string, string>;
 }
 
+/** The fragment of a state, with `#`; empty for the initial state. */
 export function writeAddress(state: AddressState): string {
   const parts: string[] = [];
   if (state.view) parts.push(`v=${[...places(state.view.slice(0, 2), state.view[2]), Number(state.view[2].toPrecision(7))].join(",")}`);

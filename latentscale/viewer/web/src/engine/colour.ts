@@ -17,6 +17,7 @@ export const GROUND = shared.ground as Record<Theme, Rgb>;
 export const NOISE = shared.noise as Record<Theme, Rgb>;
 export const NULL_COLOUR = shared.no_value as Record<Theme, Rgb>;
 
+/** OKLCH to sRGB bytes; `h` in degrees. Out-of-gamut colours lose chroma. */
 export function oklch(l: number, c: number, h: number): Rgb {
   const angle = (h * Math.PI) / 180;
   // Outside the sRGB gamut: reduce the chroma, keep lightness and hue.
@@ -54,8 +55,8 @@ export function inkColour(hue: number, shade: number, theme: Theme): Rgb {
 
 /** Colours for categories: the twelve hues, then lighter and darker variants. */
 export function categoryColour(code: number, theme: Theme): Rgb {
-  const turn = Math.floor(code / 12);
-  return clusterColour(code % 12, turn === 0 ? 0 : turn % 2 ? -1.6 * Math.ceil(turn / 2) * 0.7 : 1.6 * (turn / 2) * 0.7, theme);
+  const cycle = Math.floor(code / 12);
+  return clusterColour(code % 12, cycle === 0 ? 0 : cycle % 2 ? -1.6 * Math.ceil(cycle / 2) * 0.7 : 1.6 * (cycle / 2) * 0.7, theme);
 }
 
 /** Colours for generations: the first grey, later ones along the ramp, the last with the highest contrast. */
@@ -72,6 +73,7 @@ export function rampColour(t: number, theme: Theme): Rgb {
   return theme === "dark" ? oklch(0.42 + 0.5 * u, 0.11 + 0.05 * Math.sin(Math.PI * u), hue) : oklch(0.8 - 0.48 * u, 0.11 + 0.04 * Math.sin(Math.PI * u), 95 + 190 * u);
 }
 
+/** A colour as CSS; `alpha` from 0 to 1. */
 export const css = ([r, g, b]: Rgb, alpha = 1): string =>
   alpha === 1 ? `rgb(${r} ${g} ${b})` : `rgb(${r} ${g} ${b} / ${alpha})`;
 
@@ -83,6 +85,7 @@ export interface Palette {
   data: Uint8Array;
 }
 
+/** A transparent palette texture with room for `colours` texels. */
 export function emptyPalette(colours: number): Palette {
   const height = Math.max(1, Math.ceil(colours / PALETTE_WIDTH));
   return { width: PALETTE_WIDTH, height, data: new Uint8Array(4 * PALETTE_WIDTH * height) };

@@ -22,6 +22,7 @@ export function categoryNames(codes: Iterable<number>, column: ColourColumn | nu
   return [...codes].map((code) => (named[code] ? `@${named[code][0]}` : String(code)));
 }
 
+/** Category codes of names in an address; names that the column does not have are dropped. */
 export function categoriesOf(names: readonly string[], column: ColourColumn | null): number[] {
   if (column?.kind !== "categories") return [];
   const codes = names.map((name) =>

@@ -28,8 +28,8 @@ export function conditionMask(tile: LoadedTile, conditions: readonly Condition[]
   for (let i = 0; i < tile.count; i++) passed[i] = tile.cluster[i] >= -1 ? 1 : 0;
   for (const { name, of } of conditions) {
     if (name === except) continue;
-    const own = of(tile);
-    for (let i = 0; i < tile.count; i++) passed[i] &= own[i];
+    const mask = of(tile);
+    for (let i = 0; i < tile.count; i++) passed[i] &= mask[i];
   }
   return passed;
 }

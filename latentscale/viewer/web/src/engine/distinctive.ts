@@ -47,6 +47,7 @@ function forEachCounted(base: Base, selection: Selection, take: (tile: LoadedTil
   }
 }
 
+/** Number of selected documents among the counted ones. */
 export function countSelectedIn(base: Base, selection: Selection): number {
   let selected = 0;
   forEachCounted(base, selection, (_, __, on) => (selected += on ? 1 : 0));
@@ -62,10 +63,10 @@ export function shares(
 ): Share[] {
   const counts = new Map<number, [inside: number, all: number]>();
   let selected = 0;
-  let at: LoadedTile | null = null;
+  let current: LoadedTile | null = null;
   let codes: ArrayLike<number> = [];
   forEachCounted(base, selection, (tile, i, on) => {
-    if (tile !== at) codes = codeOf((at = tile));
+    if (tile !== current) codes = codeOf((current = tile));
     let own = counts.get(codes[i]);
     if (!own) counts.set(codes[i], (own = [0, 0]));
     own[1] += 1;
@@ -94,10 +95,10 @@ export interface Shift {
 /** Null if either side has no values. */
 export function shift(base: Base, selection: Selection, column: NumberColumn, values: (tile: LoadedTile) => Float32Array): Shift | null {
   const [inside, outside]: [number[], number[]] = [[], []];
-  let at: LoadedTile | null = null;
+  let current: LoadedTile | null = null;
   let own: ArrayLike<number> = [];
   forEachCounted(base, selection, (tile, i, on) => {
-    if (tile !== at) own = values((at = tile));
+    if (tile !== current) own = values((current = tile));
     if (!Number.isNaN(position(own[i], column, "linear"))) (on ? inside : outside).push(own[i]);
   });
   if (!inside.length || !outside.length) return null;
@@ -123,17 +124,17 @@ export function evenSample<G extends { number: number }>(selection: Selection, g
     return Array.from({ length: ranges.length / 2 }, (_, i) => ({ generation, start: ranges[2 * i], end: ranges[2 * i + 1] }));
   });
   const all = parts.reduce((sum, { start, end }) => sum + end - start, 0);
-  const taken = Math.min(all, most);
+  const count = Math.min(all, most);
   const rows: { generation: G; position: number }[] = [];
-  let passed = 0;
+  let offset = 0;
   let next = 0;
   for (const { generation, start, end } of parts) {
-    for (; next < taken; next++) {
-      const at = Math.floor((next * all) / taken);
-      if (at >= passed + end - start) break;
-      rows.push({ generation, position: start + at - passed });
+    for (; next < count; next++) {
+      const at = Math.floor((next * all) / count);
+      if (at >= offset + end - start) break;
+      rows.push({ generation, position: start + at - offset });
     }
-    passed += end - start;
+    offset += end - start;
   }
   return rows;
 }

@@ -5,19 +5,20 @@ import { positionAt } from "./positions";
 import { mergeRanges, type Selection } from "./selection";
 import { contains, relation, type Shape } from "./shape";
 
+/** The drawn documents for which `shows` is true, within a shape or, if it is null, anywhere. */
 export function scanDrawn(tiles: readonly LoadedTile[], shape: Shape | null, shows: (tile: LoadedTile, i: number) => boolean): Selection {
-  const made = new Map<number, [number, number][]>();
+  const pairsByGeneration = new Map<number, [number, number][]>();
   for (const tile of tiles) {
     if (shape && relation(shape, tile.bounds) === "outside") continue;
-    const pairs = made.get(tile.generation.number) ?? [];
-    made.set(tile.generation.number, pairs);
+    const pairs = pairsByGeneration.get(tile.generation.number) ?? [];
+    pairsByGeneration.set(tile.generation.number, pairs);
     for (let i = 0; i < tile.count; i++) {
       if (!shows(tile, i)) continue;
       if (shape && !contains(shape, ...positionAt(tile, i))) continue;
       pairs.push([tile.info.first + i, tile.info.first + i + 1]);
     }
   }
-  return new Map([...made].filter(([, pairs]) => pairs.length).map(([number, pairs]) => [number, mergeRanges(pairs)]));
+  return new Map([...pairsByGeneration].filter(([, pairs]) => pairs.length).map(([number, pairs]) => [number, mergeRanges(pairs)]));
 }
 
 /** Coordinates of the wanted points: x0, y0, x1, y1, … */

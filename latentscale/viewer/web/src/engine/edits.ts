@@ -27,6 +27,7 @@ const MAX_LENGTH = { rename: 200, describe: 2000 };
 /** Minimum share of common documents for two clusters to count as the same. */
 const MIN_OVERLAP = 0.5;
 
+/** The edited cluster as `layer.id`. */
 export const editRef = ({ layer, cluster }: Pick<ClusterEdit, "layer" | "cluster">): string => `${layer}.${cluster}`;
 
 /** Collapse all whitespace to single spaces, and trim: pasted text may contain other space characters. */
@@ -40,26 +41,27 @@ export function textError(kind: keyof typeof MAX_LENGTH, text: string): string |
 
 /** Validate an untrusted value as an edit; null if it is invalid or changes nothing. */
 function parseEdit(value: unknown): ClusterEdit | null {
-  const given = value as ClusterEdit;
+  const edit = value as ClusterEdit;
   const isValidText = (kind: keyof typeof MAX_LENGTH): boolean => {
-    const text = given[kind] as unknown;
+    const text = edit[kind] as unknown;
     return text === undefined || (typeof text === "string" && text.trim() !== "" && textError(kind, text) === null) || (kind === "rename" && text === null);
   };
   const isIdList = (list: unknown): boolean => Array.isArray(list) && list.length > 0 && list.every(Number.isSafeInteger);
   const isValid =
-    given !== null &&
-    typeof given === "object" &&
-    [given.layer, given.cluster, given.size].every(Number.isSafeInteger) &&
-    typeof given.label === "string" &&
-    isIdList(given.members) &&
+    edit !== null &&
+    typeof edit === "object" &&
+    [edit.layer, edit.cluster, edit.size].every(Number.isSafeInteger) &&
+    typeof edit.label === "string" &&
+    isIdList(edit.members) &&
     isValidText("rename") &&
     isValidText("describe") &&
-    (given.hide === undefined || typeof given.hide === "boolean");
-  if (!isValid || !changedFields(given).length) return null;
-  const { layer, cluster, label, size, members } = given;
-  return { layer, cluster, label, size, members, ...Object.fromEntries(changedFields(given).map((name) => [name, given[name]])) };
+    (edit.hide === undefined || typeof edit.hide === "boolean");
+  if (!isValid || !changedFields(edit).length) return null;
+  const { layer, cluster, label, size, members } = edit;
+  return { layer, cluster, label, size, members, ...Object.fromEntries(changedFields(edit).map((name) => [name, edit[name]])) };
 }
 
+/** Names of the fields that an edit changes. */
 export const changedFields = (edit: ClusterEdit): (typeof CHANGES)[number][] => CHANGES.filter((name) => edit[name] !== undefined);
 
 /** The part of `localStorage` used here; in some privacy modes every call throws. */
@@ -102,12 +104,13 @@ export function editedLabels(file: LabelsFile, edits: readonly ClusterEdit[], de
     const label = edit.rename === undefined ? cluster.label : (edit.rename ?? cluster.found ?? cluster.label);
     return { ...cluster, label, hidden: edit.hide ?? cluster.hidden, edited: true };
   });
-  const moved = edits.some(({ rename, hide }) => rename !== undefined || hide !== undefined);
-  if (!moved) return { ...file, clusters };
+  const relabelled = edits.some(({ rename, hide }) => rename !== undefined || hide !== undefined);
+  if (!relabelled) return { ...file, clusters };
   const zooms = labelZooms({ ...file, clusters }, details, side);
   return { ...file, clusters: clusters.map((cluster, i) => ({ ...cluster, zoom: zooms[i] })) };
 }
 
+/** The details with edited descriptions; `clusters` is parallel to `details`. */
 export function editedDetails(details: ClusterDetail[], edits: readonly ClusterEdit[], clusters: readonly ClusterEntry[]): ClusterDetail[] {
   const by = new Map(edits.map((edit) => [editRef(edit), edit.describe]));
   return details.map((detail, i) => {
@@ -118,15 +121,15 @@ export function editedDetails(details: ClusterDetail[], edits: readonly ClusterE
 
 /** Insert or replace an edit; fields equal to the published values are dropped. */
 export function withEdit(edits: readonly ClusterEdit[], edit: ClusterEdit, cluster: ClusterEntry, detail: ClusterDetail | null): ClusterEdit[] {
-  const made = { ...edit };
-  if (made.rename !== undefined && made.rename === cluster.found) made.rename = null;
-  if ((made.rename === null ? (cluster.found ?? cluster.label) : made.rename) === cluster.label) delete made.rename;
-  if (made.describe === (detail?.description ?? "")) delete made.describe;
-  if (made.hide === (cluster.hidden ?? false)) delete made.hide;
+  const changed = { ...edit };
+  if (changed.rename !== undefined && changed.rename === cluster.found) changed.rename = null;
+  if ((changed.rename === null ? (cluster.found ?? cluster.label) : changed.rename) === cluster.label) delete changed.rename;
+  if (changed.describe === (detail?.description ?? "")) delete changed.describe;
+  if (changed.hide === (cluster.hidden ?? false)) delete changed.hide;
   const at = edits.findIndex((other) => editRef(other) === editRef(edit));
-  const rest = edits.filter((_, i) => i !== at);
-  if (!changedFields(made).length) return rest;
-  return at < 0 ? [...rest, made] : edits.map((other, i) => (i === at ? made : other));
+  const others = edits.filter((_, i) => i !== at);
+  if (!changedFields(changed).length) return others;
+  return at < 0 ? [...others, changed] : edits.map((other, i) => (i === at ? changed : other));
 }
 
 /** Assign the edits of another map to clusters of this one, by shared exemplars. Edits without a match are dropped. */

@@ -14,6 +14,7 @@ export type ColumnFilter =
 /** By `@` and the column's name, as in addresses, or `added`. */
 export type Filters = ReadonlyMap<string, ColumnFilter>;
 
+/** The filter key of a colour column. */
 export const keyOf = (column: ColourColumn): string => colourName(column.id, [column]);
 
 /** The colour column of a filter key, or null. */

@@ -196,6 +196,7 @@ export interface RemovedCounts {
 /** An error whose message is shown to the user and says what to do. */
 export class ViewerError extends Error {}
 
+/** Check an untrusted manifest. Throws ViewerError if it is none, or of another schema version. */
 export function checkManifest(value: unknown): Manifest {
   const manifest = value as Manifest;
   if (!manifest || typeof manifest !== "object" || !Array.isArray(manifest.generations) || !manifest.generations.length)

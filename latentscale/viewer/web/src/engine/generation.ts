@@ -15,7 +15,7 @@ export interface LoadedTile extends TilePoints {
   /** Share of its points that is drawn; depends on the view. */
   share: number;
   /** Number of removed points, whose cluster is `REMOVED`. */
-  gone: number;
+  removed: number;
 }
 
 /** Cluster of a removed point; noise is -1. */
@@ -36,7 +36,7 @@ export class Generation {
   readonly tree: TileTree;
   private readonly promises = new Map<string, Promise<unknown>>();
   private readonly footers = new Cache<PackFooter>(64);
-  private readonly made = new Cache<unknown>(64);
+  private readonly derived = new Cache<unknown>(64);
   private readonly groups = new Cache<unknown[][]>(256);
 
   constructor(
@@ -76,11 +76,11 @@ export class Generation {
   }
 
   /** Cache a value derived from a file; least recently used values are dropped. */
-  async kept<T>(name: string, make: () => Promise<T>): Promise<T> {
-    const found = this.made.get(name) as T | undefined;
+  async cached<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const found = this.derived.get(name) as T | undefined;
     if (found !== undefined) return found;
     const made = await this.once(name, make);
-    this.made.set(name, made, 1);
+    this.derived.set(name, made, 1);
     this.promises.delete(name);
     return made;
   }
@@ -119,7 +119,7 @@ export class Generation {
   }
 
   /** Whether a document was removed, or replaced in a later generation. */
-  async isGone(position: number): Promise<boolean> {
+  async isRemoved(position: number): Promise<boolean> {
     const { positions } = await this.removed();
     return positions[lowerBound(positions, position)] === position;
   }
@@ -131,7 +131,7 @@ export class Generation {
     const start = lowerBound(positions, info.first);
     let end = start;
     for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = REMOVED;
-    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, gone: end - start };
+    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, removed: end - start };
   }
 
   /**
@@ -212,7 +212,7 @@ export class Generation {
     if (file < 0) return null;
     const { rowIds, positions } = await this.idsFile(file, ids.rows);
     const at = lowerBound(rowIds, rowId);
-    if (rowIds[at] !== rowId || (await this.isGone(positions[at]))) return null;
+    if (rowIds[at] !== rowId || (await this.isRemoved(positions[at]))) return null;
     return positions[at];
   }
 
@@ -259,12 +259,12 @@ export class Generation {
 
   /** The tile that contains a position; reads the page for its position range if necessary. */
   async tileOf(position: number): Promise<TileInfo> {
-    const inside = (tile: TileInfo) => position >= tile.first && position < tile.first + tile.count;
-    for (const tile of this.tree.tiles.values()) if (inside(tile)) return tile;
+    const contains = (tile: TileInfo) => position >= tile.first && position < tile.first + tile.count;
+    for (const tile of this.tree.tiles.values()) if (contains(tile)) return tile;
     const { pages } = await this.index();
     const page = pages.findLast(([, first]) => first <= position);
     if (page) await this.page(page[0]);
-    for (const tile of this.tree.tiles.values()) if (inside(tile)) return tile;
+    for (const tile of this.tree.tiles.values()) if (contains(tile)) return tile;
     throw new ViewerError(`No tile holds position ${position}: the map's files do not belong together.`);
   }
 
@@ -277,8 +277,8 @@ export class Generation {
   }
 
   private async footer(pack: { index: number; bytes: number; footer: number }): Promise<PackFooter> {
-    const kept = this.footers.get(String(pack.index));
-    if (kept) return kept;
+    const cached = this.footers.get(String(pack.index));
+    if (cached) return cached;
     const found = await this.once(`footer ${pack.index}`, () =>
       decoded(this.packName(pack), () => readFooter(this.fetcher(pack), pack.bytes, pack.footer)),
     );

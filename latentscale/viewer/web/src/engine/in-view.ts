@@ -8,9 +8,9 @@ import { stepOf } from "./positions";
 export function countInView(tiles: readonly LoadedTile[], view: Box): number {
   let found = 0;
   for (const tile of tiles) {
-    const { bounds, count, cluster, share, gone } = tile;
+    const { bounds, count, cluster, share, removed } = tile;
     const inside = bounds.x0 >= view.x0 && bounds.x1 <= view.x1 && bounds.y0 >= view.y0 && bounds.y1 <= view.y1;
-    if (inside && share >= 1) found += count - gone;
+    if (inside && share >= 1) found += count - removed;
     else visit(tile, view, (i) => (found += Number(cluster[i] !== REMOVED)));
   }
   return found;

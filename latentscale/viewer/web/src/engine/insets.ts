@@ -38,18 +38,18 @@ export function insetsOf(size: Size, obstacles: readonly Obstacle[]): Insets {
   const narrow = size.width <= NARROW_WIDTH;
   const clear = buttonInset(size, obstacles);
   const insets = { left: MARGIN, right: MARGIN, top: narrow ? 72 : 36, bottom: 48 };
-  for (const cover of obstacles) {
-    if (cover.side === null || (narrow && !cover.panel)) continue;
-    if (cover.side === "bottom") insets.bottom = Math.max(insets.bottom, size.height - cover.top + MARGIN);
-    else if (!isFullWidth(cover, size)) {
-      if (cover.side === "left") insets.left = Math.max(insets.left, cover.right + MARGIN);
+  for (const obstacle of obstacles) {
+    if (obstacle.side === null || (narrow && !obstacle.panel)) continue;
+    if (obstacle.side === "bottom") insets.bottom = Math.max(insets.bottom, size.height - obstacle.top + MARGIN);
+    else if (!isFullWidth(obstacle, size)) {
+      if (obstacle.side === "left") insets.left = Math.max(insets.left, obstacle.right + MARGIN);
       else {
         // The toolbar may still be moving away from a panel that has just opened: use its final position.
-        const edge = cover.panel ? size.width - cover.left : (clear ?? size.width - cover.right) + cover.right - cover.left;
+        const edge = obstacle.panel ? size.width - obstacle.left : (clear ?? size.width - obstacle.right) + obstacle.right - obstacle.left;
         insets.right = Math.max(insets.right, edge + MARGIN);
       }
       // On a narrow window a panel of the right side is a bottom sheet; one of the left may cover the map.
-    } else if (cover.side === "right") insets.bottom = Math.max(insets.bottom, size.height - cover.top + MARGIN);
+    } else if (obstacle.side === "right") insets.bottom = Math.max(insets.bottom, size.height - obstacle.top + MARGIN);
   }
   return insets;
 }
@@ -63,6 +63,6 @@ export function sheetTop(size: Size, obstacles: readonly Obstacle[]): number | n
 
 /** Distance from the right edge at which the toolbar clears the panels there; null if there is none. */
 export function buttonInset(size: Size, obstacles: readonly Obstacle[]): number | null {
-  const beside = obstacles.filter((cover) => cover.panel && cover.side === "right" && !isFullWidth(cover, size));
-  return beside.length ? size.width - Math.min(...beside.map((cover) => cover.left)) + 12 : null;
+  const rightPanels = obstacles.filter((cover) => cover.panel && cover.side === "right" && !isFullWidth(cover, size));
+  return rightPanels.length ? size.width - Math.min(...rightPanels.map((cover) => cover.left)) + 12 : null;
 }

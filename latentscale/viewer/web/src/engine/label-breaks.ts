@@ -14,8 +14,8 @@ const MAX_KEPT_LENGTH = 12;
 export function labelPieces(label: string): string[] {
   const found = [""];
   label.split(HYPHENATED).forEach((piece, i) => {
-    const whole = i % 2 === 1 && piece.length <= MAX_KEPT_LENGTH && piece.split("-").some((part) => part.length <= SHORT_PART);
-    if (whole) found.push(piece, "");
+    const isKept = i % 2 === 1 && piece.length <= MAX_KEPT_LENGTH && piece.split("-").some((part) => part.length <= SHORT_PART);
+    if (isKept) found.push(piece, "");
     else found[found.length - 1] += piece;
   });
   return found;

@@ -48,17 +48,17 @@ function clearPosition(label: LabelBox, window: { width: number; height: number 
     y = Math.min(Math.max(y, height / 2 + MARGIN), Math.max(window.height - height / 2 - MARGIN, height / 2 + MARGIN));
   };
   clampToWindow();
-  for (const wall of obstacles) {
-    if (label.x > wall.left && label.x < wall.right && label.y > wall.top && label.y < wall.bottom) return null;
+  for (const obstacle of obstacles) {
+    if (label.x > obstacle.left && label.x < obstacle.right && label.y > obstacle.top && label.y < obstacle.bottom) return null;
     const box = rectAt(x, y, label);
-    if (!overlap(box, wall, MARGIN)) continue;
-    const ways: [dx: number, dy: number][] = [
-      [wall.right + MARGIN - box.left, 0],
-      [wall.left - MARGIN - box.right, 0],
-      [0, wall.bottom + MARGIN - box.top],
-      [0, wall.top - MARGIN - box.bottom],
+    if (!overlap(box, obstacle, MARGIN)) continue;
+    const shifts: [dx: number, dy: number][] = [
+      [obstacle.right + MARGIN - box.left, 0],
+      [obstacle.left - MARGIN - box.right, 0],
+      [0, obstacle.bottom + MARGIN - box.top],
+      [0, obstacle.top - MARGIN - box.bottom],
     ];
-    const [dx, dy] = ways.reduce((best, way) => (Math.hypot(...way) < Math.hypot(...best) ? way : best));
+    const [dx, dy] = shifts.reduce((best, way) => (Math.hypot(...way) < Math.hypot(...best) ? way : best));
     x += dx;
     y += dy;
   }

@@ -21,11 +21,11 @@ function labelBox(text: string, px: number): [width: number, height: number] {
 /** The larger side of a hull's bounding box; 0 without a hull. */
 function extentOf(hull: readonly number[]): number {
   if (hull.length < 6) return 0;
-  const along = (from: number): number => {
+  const extentAlong = (from: number): number => {
     const values = hull.filter((_, i) => i % 2 === from);
     return Math.max(...values) - Math.min(...values);
   };
-  return Math.max(along(0), along(1));
+  return Math.max(extentAlong(0), extentAlong(1));
 }
 
 /**
@@ -41,7 +41,7 @@ export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details:
     .filter((i) => clusters[i].label && !clusters[i].hidden && clusters[i].x !== null && clusters[i].y !== null && !(hue_layer && clusters[i].layer > hue_layer))
     .sort((a, b) => clusters[b].layer - clusters[a].layer || clusters[b].size - clusters[a].size || clusters[a].id - clusters[b].id);
   const lowest = Math.log2(200 / side) - 4;
-  const before: { x: number; y: number; width: number; height: number; since: number; until: number }[] = [];
+  const placed: { x: number; y: number; width: number; height: number; since: number; until: number }[] = [];
   for (const i of order) {
     const { layer, label, px, zoom } = clusters[i];
     const [x, y] = [clusters[i].x!, clusters[i].y!];
@@ -53,7 +53,7 @@ export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details:
       until = extent > 0 ? 1100 / extent : zoom && zoom[1] < NEVER ? 2 ** zoom[1] : (16 * 1100) / side;
     }
     let since = 0;
-    for (const other of before) {
+    for (const other of placed) {
       // Labels that disappear before this one appears do not conflict.
       if (other.since >= until) continue;
       const clearScale = Math.min((other.width + width) / 2 / Math.abs(other.x - x), (other.height + height) / 2 / Math.abs(other.y - y), other.until);
@@ -62,7 +62,7 @@ export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details:
     const start = since > 0 ? Math.max(lowest, Math.log2(since)) : lowest;
     // Coincident labels: there is no room for the second.
     if (!Number.isFinite(start) || since >= until) continue;
-    before.push({ x, y, width, height, since, until });
+    placed.push({ x, y, width, height, since, until });
     const hundredths = (value: number): number => Math.round(100 * value) / 100;
     zooms[i] = [hundredths(start + 0.005), Number.isFinite(until) ? hundredths(Math.log2(until)) : NEVER];
   }

@@ -18,5 +18,6 @@ export function visibleLabels(ordered: readonly ClusterEntry[], view: Box, zoom:
   return shown;
 }
 
+/** Clusters that have labels, in order of priority: coarse layers first, then by size. */
 export const labelOrder = (clusters: readonly ClusterEntry[]): ClusterEntry[] =>
   clusters.filter((c) => c.zoom).sort((a, b) => b.layer - a.layer || b.size - a.size || a.id - b.id);

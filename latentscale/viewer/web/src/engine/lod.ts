@@ -133,10 +133,10 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
   let above = 0;
   let below = 0;
   while (level.length) {
-    const here: TileInfo[] = [];
+    const visible: TileInfo[] = [];
     let points = 0;
     let seen = 0;
-    let deeper = 0;
+    let descendants = 0;
     for (const [z, x, y] of level) {
       const box = tree.bounds({ z, x, y });
       if (box.x1 < view.x0 || box.x0 > view.x1 || box.y1 < view.y0 || box.y0 > view.y1) continue;
@@ -152,26 +152,26 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
         choice.sampled = true;
         continue;
       }
-      here.push(tile);
+      visible.push(tile);
       const part = inView(box, view);
       points += tile.count * Math.max(OFF_SCREEN_COST, part);
       seen += tile.count * part;
-      deeper += tile.below * part;
+      descendants += tile.below * part;
     }
-    if (!here.length) break;
-    const even = rate < 1 && seen > 0 ? quantized((rate * (above + seen + deeper) - drawn) / seen) : 1;
+    if (!visible.length) break;
+    const rateShare = rate < 1 && seen > 0 ? quantized((rate * (above + seen + descendants) - drawn) / seen) : 1;
     // The root is always drawn.
     const affordable = choice.tiles.length ? Math.min(1, (budget - cost) / points) : 1;
-    const share = Math.min(even, affordable);
+    const share = Math.min(rateShare, affordable);
     if (share < 1) choice.sampled = true;
-    if (affordable < 1 && affordable <= even) choice.overBudget = true;
-    if (share <= 0 || (affordable < MIN_SHARE && affordable <= even)) break;
+    if (affordable < 1 && affordable <= rateShare) choice.overBudget = true;
+    if (share <= 0 || (affordable < MIN_SHARE && affordable <= rateShare)) break;
     cost += share * points;
     drawn += share * seen;
     above += seen;
-    below = deeper;
+    below = descendants;
     level = [];
-    for (const tile of here) {
+    for (const tile of visible) {
       choice.tiles.push(tile);
       choice.shares.push(share);
       choice.points += shownCount(tile.count, share);
@@ -211,11 +211,12 @@ const quantized = (share: number): number =>
 /** Whether a point belongs to the drawn share of its tile; the shader computes the same. */
 export const isShown = (index: number, share: number): boolean => ((index * 40503) & 65535) < share * 65536;
 
+/** Approximate number of points in a drawn share. */
 export const shownCount = (count: number, share: number): number => (share >= 1 ? count : Math.floor(count * share));
 
 /** Share of a tile's area that is in view. */
 function inView(tile: Box, view: Box): number {
-  const across = Math.min(tile.x1, view.x1) - Math.max(tile.x0, view.x0);
-  const along = Math.min(tile.y1, view.y1) - Math.max(tile.y0, view.y0);
-  return (Math.max(0, across) * Math.max(0, along)) / ((tile.x1 - tile.x0) * (tile.y1 - tile.y0));
+  const overlapX = Math.min(tile.x1, view.x1) - Math.max(tile.x0, view.x0);
+  const overlapY = Math.min(tile.y1, view.y1) - Math.max(tile.y0, view.y0);
+  return (Math.max(0, overlapX) * Math.max(0, overlapY)) / ((tile.x1 - tile.x0) * (tile.y1 - tile.y0));
 }

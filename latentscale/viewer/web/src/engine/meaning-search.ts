@@ -31,14 +31,14 @@ export async function searchMeaning(generations: readonly Generation[], text: st
   const hits: Hit[] = [];
   for (const hit of found) {
     if (hits.length >= MAX_HITS) break;
-    if (!(await hit.generation.isGone(hit.position))) hits.push(hit);
+    if (!(await hit.generation.isRemoved(hit.position))) hits.push(hit);
   }
   return { hits, searchable: parts.reduce((sum, { generation }) => sum + generation.documents, 0) };
 }
 
 /** The normalised mean of a text's token vectors; null if no token is known. */
 export async function queryVector(generation: Generation, { dim, tokens }: MeaningEntry, text: string): Promise<Float64Array | null> {
-  const vocabulary = await generation.kept("meaning/vocabulary", async () => {
+  const vocabulary = await generation.cached("meaning/vocabulary", async () => {
     const found = new Map<string, number>();
     (await tableOf(generation, "vocabulary")).forEach(([token], id) => token && found.set(token as string, id));
     return found;
@@ -47,17 +47,17 @@ export async function queryVector(generation: Generation, { dim, tokens }: Meani
   const sum = new Float64Array(dim);
   const rows = await Promise.all(ids.map(async (id) => (await tableOf(generation, `tokens/${Math.floor(id / tokens!.rows)}`))[id % tokens!.rows]));
   for (const [step, code] of rows as [number, Uint8Array][]) asInt8(code).forEach((value, j) => (sum[j] += value * step));
-  const length = Math.hypot(...sum);
-  return length > 0 ? sum.map((value) => value / length) : null;
+  const norm = Math.hypot(...sum);
+  return norm > 0 ? sum.map((value) => value / norm) : null;
 }
 
 async function searchGeneration(generation: Generation, entry: MeaningEntry, query: Float64Array): Promise<Hit[]> {
   const centroids = entry.lists > 1 ? await tableOf(generation, "centroids") : null;
-  const near = Array.from({ length: entry.lists }, (_, list) => ({ list, score: centroids ? entry.centroid_step * dot(centroids[list][0] as Uint8Array, query) : 0 }));
-  near.sort((a, b) => b.score - a.score || a.list - b.list);
+  const ranked = Array.from({ length: entry.lists }, (_, list) => ({ list, score: centroids ? entry.centroid_step * dot(centroids[list][0] as Uint8Array, query) : 0 }));
+  ranked.sort((a, b) => b.score - a.score || a.list - b.list);
   const hits: Hit[] = [];
   await Promise.all(
-    near.slice(0, entry.probes).map(async ({ list, score }) => {
+    ranked.slice(0, entry.probes).map(async ({ list, score }) => {
       for (const [place, code] of (await tableOf(generation, `lists/${list}`)) as [number, Uint8Array][])
         hits.push({ generation, position: place, score: score + entry.step * dot(code, query), words: 0 });
     }),
@@ -75,7 +75,7 @@ function dot(code: Uint8Array, query: Float64Array): number {
 }
 
 const tableOf = (generation: Generation, name: string): Promise<unknown[][]> =>
-  generation.kept(`meaning/${name}/table`, async () => {
+  generation.cached(`meaning/${name}/table`, async () => {
     const file = `sections/meaning/${name}.parquet`;
     const bytes = await generation.bytes(file);
     return decoded(generation.name(file), () => decodeTable(bytes));

@@ -31,6 +31,7 @@ export interface MergedIndex {
   sources: Map<string, (Source | null)[]>;
 }
 
+/** Merge the indexes of all generations, given oldest first. */
 export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
   const last = parts[parts.length - 1].index;
   const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
@@ -49,13 +50,13 @@ export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
     const isInconsistent = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
     if (isInconsistent) continue;
     const id = freeId(first.id, merged.sources);
-    const known = found.map((column, g) => (column ? withoutRemoved(column, parts[g].removed) : null));
-    const missing = known.reduce((sum, column, g) => sum + (column ? column.nulls : documentsOf(parts[g].entry)), 0);
+    const columns = found.map((column, g) => (column ? withoutRemoved(column, parts[g].removed) : null));
+    const missing = columns.reduce((sum, column, g) => sum + (column ? column.nulls : documentsOf(parts[g].entry)), 0);
     const codes: (Uint8Array | null)[] = parts.map(() => null);
     merged.colours.push(
       first.kind === "categories"
-        ? mergeCategories(id, known as (CategoryColumn | null)[], missing, codes)
-        : mergeNumbers(id, known as (NumberColumn | null)[], missing, parts),
+        ? mergeCategories(id, columns as (CategoryColumn | null)[], missing, codes)
+        : mergeNumbers(id, columns as (NumberColumn | null)[], missing, parts),
     );
     merged.sources.set(id, found.map((column, g) => column && { id: column.id, codes: codes[g] }));
   }
@@ -63,6 +64,7 @@ export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
   return merged;
 }
 
+/** Number of documents of a generation, without removed ones. */
 export const documentsOf = (entry: GenerationEntry): number => entry.documents - (entry.removed?.count ?? 0);
 
 /** The manifest without generations all of whose documents were removed. */
@@ -86,13 +88,13 @@ function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {
 }
 
 function withoutRemoved(column: ColourColumn, removed: RemovedCounts | null): ColourColumn {
-  const gone = removed?.columns[column.id] ?? {};
-  const nulls = column.nulls - (gone[NO_VALUE] ?? 0);
+  const removedCounts = removed?.columns[column.id] ?? {};
+  const nulls = column.nulls - (removedCounts[NO_VALUE] ?? 0);
   if (column.kind !== "categories") return { ...column, nulls };
   return {
     ...column,
-    categories: column.categories.map(([name, count], code) => [name, count - (gone[code] ?? 0)]),
-    other: [column.other[0], column.other[1] - (gone[OTHER] ?? 0)],
+    categories: column.categories.map(([name, count], code) => [name, count - (removedCounts[code] ?? 0)]),
+    other: [column.other[0], column.other[1] - (removedCounts[OTHER] ?? 0)],
     nulls,
   };
 }
@@ -111,15 +113,15 @@ function mergeCategories(
   const truncatedColumns = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
   const counts = new Map<string, number>();
   for (const column of present) for (const [name, count] of column.categories) counts.set(name, (counts.get(name) ?? 0) + count);
-  const common = [...counts.keys()].filter((name) => truncatedColumns.every((names) => names.has(name)));
-  const shown = common.slice(0, MAX_CATEGORIES);
-  const place = new Map(shown.map((name, code) => [name, code]));
-  const hidden = [...counts].filter(([name]) => !place.has(name));
+  const distinct = [...counts.keys()].filter((name) => truncatedColumns.every((names) => names.has(name)));
+  const shown = distinct.slice(0, MAX_CATEGORIES);
+  const codeOf = new Map(shown.map((name, code) => [name, code]));
+  const hidden = [...counts].filter(([name]) => !codeOf.has(name));
   columns.forEach((column, g) => {
     if (!column) return;
     const lut = new Uint8Array(256).fill(OTHER);
     lut[NO_VALUE] = NO_VALUE;
-    column.categories.forEach(([name], code) => (lut[code] = place.get(name) ?? OTHER));
+    column.categories.forEach(([name], code) => (lut[code] = codeOf.get(name) ?? OTHER));
     codes[g] = lut;
   });
   return {
@@ -192,5 +194,6 @@ function addedColumn(entries: readonly GenerationEntry[]): CategoryColumn {
   };
 }
 
+/** Display name of a generation. */
 export const generationName = (entry: GenerationEntry, number: number): string =>
   entry.added ?? entry.placed ?? (number ? `Update ${number}` : "First documents");

@@ -9,6 +9,7 @@ export interface DrawnPoint {
   index: number;
 }
 
+/** The first `limit` visible points in a box by distance from its centre, and the number of all. */
 export function nearestToCentre(
   tiles: readonly LoadedTile[],
   view: Box,

@@ -42,6 +42,7 @@ export const NEAR = 0.06;
 const RADIANS = Math.PI / 180;
 const smallerSide = (size: { width: number; height: number }): number => Math.min(size.width, size.height);
 
+/** Pixels per map unit at an orbit's target. */
 export const scaleOf = (orbit: Orbit, size: { width: number; height: number }): number => (FOCUS * smallerSide(size)) / orbit.distance;
 
 /** The projection at `share` (0 to 1) of the transition from the flat view to an orbit. */
@@ -56,13 +57,13 @@ export function frameOf(
   const turn = normalizedTurn(orbit.turn) * share * RADIANS;
   const tilt = orbit.tilt * share * RADIANS;
   const [sinTurn, cosTurn, sinTilt, cosTilt] = [Math.sin(turn), Math.cos(turn), Math.sin(tilt), Math.cos(tilt)];
-  const between = (from: number, to: number): number => from + (to - from) * share;
+  const mix = (from: number, to: number): number => from + (to - from) * share;
   // Interpolated geometrically.
   const scale = flat.scale * (scaleOf(orbit, size) / flat.scale) ** share;
   return {
     width,
     height,
-    target: [between(flat.x, orbit.target[0]), between(flat.y, orbit.target[1]), orbit.target[2] * share],
+    target: [mix(flat.x, orbit.target[0]), mix(flat.y, orbit.target[1]), orbit.target[2] * share],
     right: [cosTurn, sinTurn, 0],
     up: [-sinTurn * cosTilt, cosTurn * cosTilt, sinTilt],
     toward: [sinTurn * sinTilt, -cosTurn * sinTilt, cosTilt],
@@ -120,8 +121,8 @@ const MAX_OFFSET = 0.4;
 /** Clamp an orbit so that some of the map stays visible, neither too far nor closer than its precision allows. */
 export function clampOrbit(orbit: Orbit, { box, side, low, high, widest }: Bounds, size: { width: number; height: number }): Orbit {
   const scale = Math.min(widest / side, Math.max(MIN_MAP_WIDTH / side, scaleOf(orbit, size)));
-  const air = (MAX_OFFSET * smallerSide(size)) / scale;
-  const within = (value: number, from: number, to: number): number => Math.min(to + air, Math.max(from - air, value));
+  const margin = (MAX_OFFSET * smallerSide(size)) / scale;
+  const within = (value: number, from: number, to: number): number => Math.min(to + margin, Math.max(from - margin, value));
   const [x, y, z] = orbit.target;
   return {
     ...orbit,
@@ -139,6 +140,7 @@ export function moved(orbit: Orbit, right: number, down: number): Orbit {
   return { ...orbit, target: [x - right * cos - down * sin * cosTilt, y - right * sin + down * cos * cosTilt, z + down * sinTilt] };
 }
 
+/** Rotate by degrees around the vertical, and tilt within the allowed range. */
 export function turned(orbit: Orbit, degrees: number, tilt = 0): Orbit {
   return { ...orbit, turn: normalizedTurn(orbit.turn + degrees), tilt: Math.min(MAX_TILT, Math.max(0, orbit.tilt + tilt)) };
 }

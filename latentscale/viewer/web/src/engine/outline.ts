@@ -50,12 +50,12 @@ function outlinesOnGrid(points: ArrayLike<number>): number[][] {
 /** Recompute the outline of an island, with its holes, on a grid of its own; null for too few points. */
 function refineIsland(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
   const { x0, x1, y0, y1 } = boundsOf(ring);
-  const own: number[] = [];
+  const inside: number[] = [];
   for (let i = 0; i < points.length; i += 2) {
     const [x, y] = [points[i], points[i + 1]];
-    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && contains(ring, x, y)) own.push(x, y);
+    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && contains(ring, x, y)) inside.push(x, y);
   }
-  const found = outlinesOnGrid(own);
+  const found = outlinesOnGrid(inside);
   return found.length ? found : null;
 }
 
@@ -93,7 +93,7 @@ function gridOf(points: ArrayLike<number>, { x0, y0, x1, y1 }: Box, cells: numbe
   if (places.length < MIN_POINTS) return null;
   let density = new Float64Array(width * height);
   for (const at of places) density[at] += 1;
-  for (let turn = 0; turn < 2; turn++) {
+  for (let pass = 0; pass < 2; pass++) {
     density = boxBlur(density, width, height, 1, width);
     density = boxBlur(density, width, height, width, 1);
   }
@@ -107,12 +107,12 @@ const contoursAt = ({ density, width, height, x, y }: Grid, level: number): numb
 /** Box blur along one axis: `step` is the stride along it, `other` between lines. */
 function boxBlur(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {
   const [length, lines] = step === 1 ? [width, height] : [height, width];
-  const made = new Float64Array(values.length);
+  const sums = new Float64Array(values.length);
   for (let line = 0; line < lines; line++)
     for (let i = 0; i < length; i++)
       for (let j = Math.max(0, i - BLUR_RADIUS); j <= Math.min(length - 1, i + BLUR_RADIUS); j++)
-        made[line * other + i * step] += values[line * other + j * step];
-  return made;
+        sums[line * other + i * step] += values[line * other + j * step];
+  return sums;
 }
 
 /** Marching squares: rings around the area above `level`, in cell units. The border of the grid must be below it. */

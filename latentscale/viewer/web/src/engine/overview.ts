@@ -32,8 +32,8 @@ export function viewFrame(box: Box, size: Size, view: Box, least: number): { lef
   const [x, y] = [((view.x0 + view.x1) / 2 - box.x0) * across, (box.y1 - (view.y0 + view.y1) / 2) * along];
   const [left, top] = [x - width / 2, y - height / 2];
   if (x >= 0 && y >= 0 && x <= size.width && y <= size.height) return { left, top, width, height, beyond: false };
-  const within = (at: number, length: number, side: number): number => Math.max(0, Math.min(at, side - length));
-  return { left: within(left, width, size.width), top: within(top, height, size.height), width, height, beyond: true };
+  const clampTo = (at: number, length: number, side: number): number => Math.max(0, Math.min(at, side - length));
+  return { left: clampTo(left, width, size.width), top: clampTo(top, height, size.height), width, height, beyond: true };
 }
 
 /** Whether the view covers so little that the overview helps. */

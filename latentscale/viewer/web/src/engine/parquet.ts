@@ -28,12 +28,12 @@ export interface TilePoints {
 async function readColumnsInto(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
   const file: AsyncBuffer = { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) };
   const metadata = parquetMetadata(bytes);
-  const there = new Set(metadata.schema.map((element) => element.name));
+  const existing = new Set(metadata.schema.map((element) => element.name));
   await parquetRead({
     file,
     metadata,
     compressors,
-    columns: Object.keys(into).filter((name) => there.has(name)),
+    columns: Object.keys(into).filter((name) => existing.has(name)),
     onChunk: ({ columnName, columnData, rowStart }) => {
       const sink = into[columnName];
       if (!sink) return;
@@ -44,6 +44,7 @@ async function readColumnsInto(bytes: ArrayBuffer, count: number, into: Record<s
   });
 }
 
+/** Decode positions and clusters of a tile of `count` points. */
 export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<TilePoints> {
   const xy = new Uint16Array(2 * count);
   const cluster = new Int32Array(count);
@@ -62,6 +63,7 @@ export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<Til
   return { count, xy, steps: STEPS, cluster };
 }
 
+/** Decode the column `value` of a file; missing values are NaN. */
 export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<Float32Array> {
   const value = new Float32Array(count).fill(NaN);
   await readColumnsInto(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
@@ -136,6 +138,7 @@ export interface PackFooter {
   columns: string[];
 }
 
+/** Read the footer of a row pack: `bytes` is its length, `footer` that of its footer. */
 export async function readFooter(fetcher: Fetcher, bytes: number, footer: number): Promise<PackFooter> {
   const metadata = await parquetMetadataAsync({ byteLength: bytes, slice: (s, e) => fetcher(s, e ?? bytes) }, { initialFetchSize: footer });
   const starts = [0];

@@ -26,24 +26,24 @@ export function pickNearest<T extends Pickable>(
   shown: (tile: T, index: number) => boolean,
 ): Picked<T> | null {
   let best: Picked<T> | null = null;
-  let nearest = reach;
+  let bestDistance = reach;
   for (const tile of tiles) {
     const { x0, y0, x1, y1 } = tile.bounds;
-    if (x < x0 - nearest || x > x1 + nearest || y < y0 - nearest || y > y1 + nearest) continue;
+    if (x < x0 - bestDistance || x > x1 + bestDistance || y < y0 - bestDistance || y > y1 + bestDistance) continue;
     const step = stepOf(tile);
     const tx = (x - x0) / step - 0.5;
     const ty = (y - y0) / step - 0.5;
-    let limit = (nearest / step) ** 2;
+    let bestSquare = (bestDistance / step) ** 2;
     const { xy, count } = tile;
     for (let i = 0; i < count; i++) {
       const dx = xy[2 * i] - tx;
       const d = dx * dx;
-      if (d > limit) continue;
+      if (d > bestSquare) continue;
       const dy = xy[2 * i + 1] - ty;
       const square = d + dy * dy;
-      if (square <= limit && shown(tile, i)) {
-        limit = square;
-        nearest = Math.sqrt(square) * step;
+      if (square <= bestSquare && shown(tile, i)) {
+        bestSquare = square;
+        bestDistance = Math.sqrt(square) * step;
         const [px, py] = positionAt(tile, i);
         best = { tile, index: i, x: px, y: py };
       }

@@ -20,10 +20,10 @@ export function pointDensity({ xy, count, steps }: Pick<TilePoints, "xy" | "coun
   const shift = cells / steps;
   const cellOf = (i: number) => Math.floor(xy[2 * i + 1] * shift) * cells + Math.floor(xy[2 * i] * shift);
   for (let i = 0; i < count; i++) counts[cellOf(i)] += 1;
-  const own = new Uint32Array(count);
-  for (let i = 0; i < count; i++) own[i] = counts[cellOf(i)];
-  own.sort();
-  return (own[count >> 1] || 1) / (edge / cells) ** 2;
+  const neighbours = new Uint32Array(count);
+  for (let i = 0; i < count; i++) neighbours[i] = counts[cellOf(i)];
+  neighbours.sort();
+  return (neighbours[count >> 1] || 1) / (edge / cells) ** 2;
 }
 
 export interface PointStyle {
@@ -39,8 +39,8 @@ export interface PointStyle {
 export function pointStyle(density: number, points: number, window: number, steps: number): PointStyle {
   // On a map of few documents single points must stay visible and clickable, however dense its clusters are.
   const least = Math.max(1.3, 3.3 - Math.log10(Math.max(1, points / 10_000))) * Math.min(1, Math.sqrt(window / 800));
-  const first = clamp(2 * Math.sqrt(COVERAGE / (Math.PI * density)), least, 6.5);
-  const size = clamp(first * 2 ** (0.4 * steps), 1.3, 10);
+  const initialSize = clamp(2 * Math.sqrt(COVERAGE / (Math.PI * density)), least, 6.5);
+  const size = clamp(initialSize * 2 ** (0.4 * steps), 1.3, 10);
   const coverage = (density * 4 ** -Math.max(0, steps) * Math.PI * size * size) / 4;
   // More transparent where discs overlap.
   return { size, opacity: clamp(0.75 * (COVERAGE / coverage) ** 0.3, 0.36, 0.86) };

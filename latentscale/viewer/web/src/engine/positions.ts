@@ -33,6 +33,7 @@ export function positionAt(tile: TilePositions, i: number): [x: number, y: numbe
 /** Additional bits per axis that are available for tiles at a depth. */
 export const fineLevels = ({ fine = 0 }: Pick<GenerationEntry, "fine">, depth: number): number => Math.max(0, fine - depth);
 
+/** Maximum width in px to which the map can be zoomed. */
 export const maxMapWidth = (generations: readonly { entry: Pick<GenerationEntry, "fine"> }[]): number =>
   generations.every(({ entry }) => entry.fine) ? MAX_MAP_WIDTH : MAX_MAP_WIDTH_COARSE;
 

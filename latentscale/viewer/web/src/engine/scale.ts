@@ -8,6 +8,7 @@ export type ScaleKind = "linear" | "quantile";
 export const RAMP = 255;
 export const NO_VALUE = 255;
 
+/** Position of a value on a colour scale: 0 to 1 within the column's range, NaN for no value. */
 export function position(value: number, column: NumberColumn, kind: ScaleKind): number {
   if (!Number.isFinite(value)) return NaN;
   if (kind === "linear") return column.max > column.min ? (value - column.min) / (column.max - column.min) : 0.5;
@@ -25,6 +26,7 @@ export function position(value: number, column: NumberColumn, kind: ScaleKind): 
   return (low + (width > 0 ? (value - knots[low]) / width : 0)) / (knots.length - 1);
 }
 
+/** Palette index of a value. */
 export function shadeIndex(value: number, column: NumberColumn, kind: ScaleKind): number {
   const t = position(value, column, kind);
   return Number.isNaN(t) ? NO_VALUE : Math.min(RAMP - 1, Math.max(0, Math.round(t * (RAMP - 1))));
@@ -46,6 +48,7 @@ export function valueAt(t: number, column: NumberColumn, kind: ScaleKind): numbe
   return column.quantiles[low] + (at - low) * (column.quantiles[high] - column.quantiles[low]);
 }
 
+/** A value as text; dates are given in days since 1970. */
 export function formatValue(value: number, column: NumberColumn): string {
   if (column.kind === "dates") {
     const text = new Date(value * 86_400_000).toISOString();

@@ -55,13 +55,13 @@ export async function search(generations: readonly Generation[], query: Query): 
       const all = found.own || (selective.length ? selective.every((i) => found.weights[i]) : words === query.words.length);
       hits.push({ generation, position, score, words, all });
     }
-  const gone = await Promise.all(generations.map(async (generation) => new Set((await generation.removed()).positions)));
-  const index = new Map(generations.map((generation, i) => [generation, gone[i]]));
-  const here = hits.filter((hit) => !index.get(hit.generation)!.has(hit.position));
-  const whole = here.filter((hit) => hit.all);
+  const removed = await Promise.all(generations.map(async (generation) => new Set((await generation.removed()).positions)));
+  const removedIn = new Map(generations.map((generation, i) => [generation, removed[i]]));
+  const remaining = hits.filter((hit) => !removedIn.get(hit.generation)!.has(hit.position));
+  const whole = remaining.filter((hit) => hit.all);
   const order = (a: Hit, b: Hit) => (whole.length ? 0 : b.words - a.words) || b.score - a.score || a.generation.number - b.generation.number || a.position - b.position;
   return {
-    hits: (whole.length ? whole : here).sort(order),
+    hits: (whole.length ? whole : remaining).sort(order),
     whole: whole.length > 0,
     common: query.words.filter((_, i) => short[i]),
     more: selective.length === 0 || (!whole.length && selective.length < query.words.length),
@@ -117,17 +117,17 @@ async function searchGeneration(generation: Generation, { words, open, id }: Que
 
 /** Postings of a word and, if `open`, of words that begin with it. */
 async function readTerms(generation: Generation, entry: SearchEntry, word: string, open: boolean): Promise<Term[]> {
-  const firsts = entry.shards === 1 ? [""] : await generation.kept("search/first", async () => {
+  const firsts = entry.shards === 1 ? [""] : await generation.cached("search/first", async () => {
     const name = "sections/search/first.parquet";
     const bytes = await generation.bytes(name);
     return (await decoded(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
   });
   let shard = -1;
-  let above = firsts.length;
-  while (above - shard > 1) {
-    const middle = (shard + above) >> 1;
+  let high = firsts.length;
+  while (high - shard > 1) {
+    const middle = (shard + high) >> 1;
     if (compareCodePoints(firsts[middle], word) <= 0) shard = middle;
-    else above = middle;
+    else high = middle;
   }
   if (shard < 0) return [];
   const terms = await readShard(generation, shard);
@@ -149,7 +149,7 @@ export function compareCodePoints(a: string, b: string): number {
 }
 
 const readShard = (generation: Generation, shard: number): Promise<Term[]> =>
-  generation.kept(`search/${shard}`, async () => {
+  generation.cached(`search/${shard}`, async () => {
     const name = `sections/search/terms/${shard}.parquet`;
     const bytes = await generation.bytes(name);
     const rows = await decoded(generation.name(name), () => decodeTable(bytes));

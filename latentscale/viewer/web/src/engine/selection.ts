@@ -76,14 +76,15 @@ const KEEP: Record<Exclude<Operation, "replace">, (inA: boolean, inB: boolean) =
 /** Replace `selection` by `other`, or take their union, difference or intersection. */
 export function combine(selection: Selection | null, operation: Operation, other: Selection): Selection {
   if (operation === "replace") return other;
-  const made = new Map<number, Ranges>();
+  const result = new Map<number, Ranges>();
   for (const number of new Set([...(selection ?? new Map()).keys(), ...other.keys()] as number[])) {
     const ranges = combineRanges(selection?.get(number) ?? [], other.get(number) ?? [], KEEP[operation]);
-    if (ranges.length) made.set(number, ranges);
+    if (ranges.length) result.set(number, ranges);
   }
-  return made;
+  return result;
 }
 
+/** Number of documents in a selection. */
 export function sizeOf(selection: Selection): number {
   let size = 0;
   for (const ranges of selection.values()) for (let i = 0; i < ranges.length; i += 2) size += ranges[i + 1] - ranges[i];
@@ -102,6 +103,7 @@ function upperBound(ranges: Ranges, position: number): number {
   return low;
 }
 
+/** Whether ranges contain a position. */
 export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && upperBound(ranges, position) % 2 === 1;
 
 /** Mask over `count` positions from `first` that are in the ranges. */

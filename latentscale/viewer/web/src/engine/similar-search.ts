@@ -14,13 +14,13 @@ import { decoded } from "./store";
 export async function similarTo(generations: readonly Generation[], { generation, position }: { generation: Generation; position: number }): Promise<Hit[] | null> {
   const entry = section(await generation.index(), SIMILAR);
   if (!entry) return null;
-  const later = generations.slice(generation.number + 1).map((other) => reverseNeighbours(other, generation, position));
-  const pairs = [...(await storedNeighbours(generations, generation, entry, position)), ...(await Promise.all(later)).flat()];
+  const reverse = generations.slice(generation.number + 1).map((other) => reverseNeighbours(other, generation, position));
+  const pairs = [...(await storedNeighbours(generations, generation, entry, position)), ...(await Promise.all(reverse)).flat()];
   const hits: Hit[] = [];
   const seen = new Set<string>();
   for (const hit of pairs.sort((a, b) => b.score - a.score || b.generation.number - a.generation.number || a.position - b.position)) {
     const key = `${hit.generation.number}/${hit.position}`;
-    if (seen.has(key) || (await hit.generation.isGone(hit.position))) continue;
+    if (seen.has(key) || (await hit.generation.isRemoved(hit.position))) continue;
     seen.add(key);
     hits.push(hit);
   }
@@ -46,15 +46,15 @@ async function reverseNeighbours(later: Generation, generation: Generation, posi
   const of = 1 + (entry?.earlier ?? []).findIndex((map) => isOf(generation, map));
   if (!entry?.back || !of) return [];
   const { first } = entry.back;
-  const before = ([o, p]: [number, number]) => o < of || (o === of && p < position);
+  const precedes = ([o, p]: [number, number]) => o < of || (o === of && p < position);
   const found: Hit[] = [];
   // The entries of one document may continue in the next file.
-  for (let file = Math.max(0, first.findLastIndex(before)); file < first.length && !after(first[file]); file++)
+  for (let file = Math.max(0, first.findLastIndex(precedes)); file < first.length && !follows(first[file]); file++)
     for (const [o, place, like, similarity] of await tableOf(later, `back/${file}`))
       if (o === of && place === position) found.push(hit(later, like, similarity));
   return found;
 
-  function after([o, p]: [number, number]): boolean {
+  function follows([o, p]: [number, number]): boolean {
     return o > of || (o === of && p > position);
   }
 }
@@ -63,7 +63,7 @@ const isOf = ({ entry }: Generation, map: string): boolean => entry.url.split("/
 const ofMap = (generations: readonly Generation[], map: string): Generation | undefined => generations.find((one) => isOf(one, map));
 
 const tableOf = (generation: Generation, name: string): Promise<number[][]> =>
-  generation.kept(`similar/${name}`, async () => {
+  generation.cached(`similar/${name}`, async () => {
     const file = `sections/similar/${name}.parquet`;
     const bytes = await generation.bytes(file);
     return (await decoded(generation.name(file), () => decodeTable(bytes))) as number[][];

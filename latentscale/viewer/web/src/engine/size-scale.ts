@@ -22,18 +22,18 @@ export const isLogarithmic = (column: NumberColumn): boolean => logOffset(column
 
 /** Diameter factor by value; missing values get the smallest. */
 export function sizeFactorOf(column: NumberColumn): (value: number) => number {
-  const plus = logOffset(column);
-  const at = (value: number): number => (plus === null ? value : Math.log(value + plus));
-  const [low, high] = [at(column.min), at(column.max)];
+  const offset = logOffset(column);
+  const transform = (value: number): number => (offset === null ? value : Math.log(value + offset));
+  const [low, high] = [transform(column.min), transform(column.max)];
   return (value) => {
     if (!Number.isFinite(value)) return MIN_FACTOR;
-    const t = high > low ? Math.min(1, Math.max(0, (at(value) - low) / (high - low))) : 0.5;
+    const t = high > low ? Math.min(1, Math.max(0, (transform(value) - low) / (high - low))) : 0.5;
     return Math.sqrt(MIN_FACTOR ** 2 + t * (MAX_FACTOR ** 2 - MIN_FACTOR ** 2));
   };
 }
 
 /** The value in the middle of the scale. */
 export function scaleMiddle(column: NumberColumn): number {
-  const plus = logOffset(column);
-  return plus === null ? (column.min + column.max) / 2 : Math.sqrt((column.min + plus) * (column.max + plus)) - plus;
+  const offset = logOffset(column);
+  return offset === null ? (column.min + column.max) / 2 : Math.sqrt((column.min + offset) * (column.max + offset)) - offset;
 }

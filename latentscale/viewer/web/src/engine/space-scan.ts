@@ -48,16 +48,16 @@ export function pickInSpace(
   shows: (tile: LoadedTile, index: number) => boolean,
 ): { tile: LoadedTile; index: number; x: number; y: number } | null {
   let best: { tile: LoadedTile; index: number } | null = null;
-  let most = -Infinity;
-  const square = at.reach ** 2;
+  let bestRank = -Infinity;
+  const reach2 = at.reach ** 2;
   scanSpace(frame, tiles, heights, (tile, index, left, top, near) => {
-    const apart = (left - at.left) ** 2 + (top - at.top) ** 2;
-    if (apart > square) return;
+    const distance2 = (left - at.left) ** 2 + (top - at.top) ** 2;
+    if (distance2 > reach2) return;
     const radius = at.radius / (1 - near * frame.perspective);
     // Covering discs rank above mere proximity.
-    const merit = apart <= radius * radius ? 1e9 + near : -apart;
-    if (merit <= most || !shows(tile, index)) return;
-    most = merit;
+    const rank = distance2 <= radius * radius ? 1e9 + near : -distance2;
+    if (rank <= bestRank || !shows(tile, index)) return;
+    bestRank = rank;
     best = { tile, index };
   });
   if (!best) return null;

@@ -100,8 +100,8 @@ export class Store {
 
   /** Bytes `start` to `end` of a file of `length` bytes. */
   async range(name: string, start: number, end: number, length: number): Promise<ArrayBuffer> {
-    const kept = this.whole.get(name);
-    if (kept) return kept.slice(start, end);
+    const cached = this.whole.get(name);
+    if (cached) return cached.slice(start, end);
     // Small files are read whole: a request costs more than a few kilobytes.
     if (!this.ranges || length <= 65_536) return (await this.entire(name)).slice(start, end);
     let answer: { status: number; bytes: ArrayBuffer };
@@ -120,8 +120,8 @@ export class Store {
   }
 
   private entire(name: string): Promise<ArrayBuffer> {
-    const kept = this.whole.get(name);
-    if (kept) return Promise.resolve(kept);
+    const cached = this.whole.get(name);
+    if (cached) return Promise.resolve(cached);
     let promise = this.pending.get(name);
     if (!promise) {
       promise = this.file(name)

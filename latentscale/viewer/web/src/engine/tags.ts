@@ -24,6 +24,7 @@ export function writeIds(rowIds: readonly number[]): string {
   return runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
 }
 
+/** Parse row ids as written by `writeIds`; invalid parts are skipped. */
 export function readIds(text: string): number[] {
   const found = text.split(",").filter(Boolean).flatMap((run) => {
     const [first, last = first] = run.split("-").map(Number);
@@ -84,14 +85,14 @@ export function readCsv(text: string): string[][] {
  */
 export function readTagFile(text: string, fileName: string): Map<string, number[]> {
   const [header = [], ...records] = readCsv(text);
-  const [at, named] = [header.indexOf("row_id"), header.indexOf("tag")];
-  if (at < 0) throw new ViewerError(`${fileName} has no column row_id; it has ${header.slice(0, 20).join(", ") || "nothing"}. Files that this page saved have one.`);
+  const [idColumn, tagColumn] = [header.indexOf("row_id"), header.indexOf("tag")];
+  if (idColumn < 0) throw new ViewerError(`${fileName} has no column row_id; it has ${header.slice(0, 20).join(", ") || "nothing"}. Files that this page saved have one.`);
   const found = new Map<string, number[]>();
-  const own = fileName.replace(/\.[a-z]+$/i, "");
+  const defaultTag = fileName.replace(/\.[a-z]+$/i, "");
   records.forEach((record, i) => {
-    const id = record[at]?.trim() ?? "";
+    const id = record[idColumn]?.trim() ?? "";
     if (!/^-?\d+$/.test(id)) throw new ViewerError(`${fileName}, line ${i + 2}: ${id.slice(0, 40) || "an empty value"} is no row id.`);
-    const name = (named < 0 ? "" : record[named]?.trim()) || own;
+    const name = (tagColumn < 0 ? "" : record[tagColumn]?.trim()) || defaultTag;
     const list = found.get(name);
     if (list) list.push(Number(id));
     else found.set(name, [Number(id)]);

@@ -73,6 +73,6 @@ function packEnd(generation: Generation, first: number): number {
 /** Case-insensitive substring test; null tests for missing or blank text. */
 export function containsText(contains: string | null): (value: unknown) => boolean {
   if (contains === null) return (value) => value === null || value === undefined || (typeof value === "string" && !value.trim());
-  const wanted = contains.toLowerCase();
-  return (value) => value !== null && value !== undefined && String(value).toLowerCase().includes(wanted);
+  const needle = contains.toLowerCase();
+  return (value) => value !== null && value !== undefined && String(value).toLowerCase().includes(needle);
 }

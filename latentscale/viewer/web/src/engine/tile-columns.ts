@@ -22,15 +22,15 @@ export class TileColumns {
   constructor(private readonly index: MergedIndex) {}
 
   /** Cached values, if any. */
-  now({ generation, info }: TileOf, column: ColourColumn): Float32Array | undefined {
+  cached({ generation, info }: TileOf, column: ColourColumn): Float32Array | undefined {
     return this.kept.get(`${generation.number}/${column.id}/${info.key}`);
   }
 
   /** Category codes (255: no value), or numbers and days since 1970 (NaN: no value). */
   async read(tile: TileOf, column: ColourColumn): Promise<Float32Array> {
     const name = `${tile.generation.number}/${column.id}/${tile.info.key}`;
-    const kept = this.kept.get(name);
-    if (kept) return kept;
+    const cached = this.kept.get(name);
+    if (cached) return cached;
     let promise = this.pending.get(name);
     if (!promise) {
       promise = this.fetch(tile, column).then((values) => {

@@ -42,9 +42,9 @@ export function timeColumns(columns: readonly ColourColumn[]): TimeColumn[] {
 function timeFromNumbers(column: NumberColumn): TimeColumn[] {
   const { min, max, quantiles, kind } = column;
   if (kind === "numbers" && !(isYear(min) && isYear(max) && min < max && quantiles.filter(Number.isInteger).length > 0.9 * quantiles.length)) return [];
-  const held = (value: number) => Math.min(MAX_DAYS, Math.max(-MAX_DAYS, value));
-  const inner = [held(quantiles[1]), held(quantiles[quantiles.length - 2])] as const;
-  const [low, high] = [held(min), held(max)];
+  const clamped = (value: number) => Math.min(MAX_DAYS, Math.max(-MAX_DAYS, value));
+  const inner = [clamped(quantiles[1]), clamped(quantiles[quantiles.length - 2])] as const;
+  const [low, high] = [clamped(min), clamped(max)];
   const hasOutliers = inner[1] - inner[0] < MIN_BODY_SHARE * (high - low) && inner[1] > inner[0];
   return [{ column, unit: kind === "dates" ? "days" : "years", low, high, body: hasOutliers ? inner : [low, high], timeOf: (value) => value }];
 }
@@ -66,7 +66,7 @@ interface Unit {
   floor(time: number): number;
   after(start: number): number;
   /** The text of one unit, and its short form for axis ticks. */
-  said(start: number): string;
+  label(start: number): string;
   tick(start: number): string;
 }
 
@@ -80,19 +80,19 @@ const monthOf = (days: number): number => {
 /** Not `Date.UTC`, which maps years below 100 to the 1900s. */
 const daysOf = (month: number): number => new Date(0).setUTCFullYear(Math.floor(month / 12), ((month % 12) + 12) % 12, 1) / DAY;
 
-function dayUnit(name: string, length: number, offset: number, said: (start: number) => string, tick: (start: number) => string): Unit {
+function dayUnit(name: string, length: number, offset: number, label: (start: number) => string, tick: (start: number) => string): Unit {
   // Computed from whole unit counts, so that rounding errors of fractional days do not accumulate.
   const at = (k: number) => offset + k * length;
-  return { name, length, floor: (time) => at(Math.floor((time - offset) / length)), after: (start) => at(Math.round((start - offset) / length) + 1), said, tick };
+  return { name, length, floor: (time) => at(Math.floor((time - offset) / length)), after: (start) => at(Math.round((start - offset) / length) + 1), label, tick };
 }
 
-function monthUnit(name: string, months: number, said: (start: number) => string, tick: (start: number) => string): Unit {
+function monthUnit(name: string, months: number, label: (start: number) => string, tick: (start: number) => string): Unit {
   return {
     name,
     length: 30.436875 * months,
     floor: (time) => daysOf(Math.floor(monthOf(time) / months) * months),
     after: (start) => daysOf(monthOf(start) + months),
-    said,
+    label,
     tick,
   };
 }
@@ -120,7 +120,7 @@ const YEAR_UNITS: readonly Unit[] = YEAR_SPANS.map((years) =>
 export interface Bars {
   unit: string;
   edges: readonly number[];
-  said(k: number): string;
+  label(k: number): string;
   /** Axis ticks, by relative position from 0 to 1. */
   ticks: readonly { at: number; text: string }[];
 }
@@ -136,14 +136,14 @@ export function barsOf({ unit }: TimeColumn, [low, high]: readonly [number, numb
   const [first, last] = [edges[0], edges[edges.length - 1]];
   const larger = fitting(Math.max(3, ticks));
   const coarse = larger.length > chosen.length ? larger : chosen;
-  const marks = edgesOf(coarse, low, high).filter((edge) => edge >= first && edge < last);
-  const words = marks.map((edge) => ({ at: (edge - first) / (last - first), text: coarse.tick(edge) }));
+  const tickEdges = edgesOf(coarse, low, high).filter((edge) => edge >= first && edge < last);
+  const words = tickEdges.map((edge) => ({ at: (edge - first) / (last - first), text: coarse.tick(edge) }));
   // The axis begins with a tick, if there is room.
   if (!words.length || words[0].at > 0.15) words.unshift({ at: 0, text: chosen.tick(starts[0]) });
   return {
     unit: chosen.name,
     edges,
-    said: (k) => chosen.said(starts[k]),
+    label: (k) => chosen.label(starts[k]),
     ticks: words,
   };
 }
@@ -185,14 +185,14 @@ export function filterOf({ column, unit, timeOf }: TimeColumn, edges: readonly n
 /** The range of bars that a filter selects; null if it selects none. */
 export function stretchOf({ column, timeOf }: TimeColumn, edges: readonly number[], filter: ColumnFilter | undefined): Stretch | null {
   const last = edges.length - 1;
-  const held = (bar: number) => Math.min(last, Math.max(0, bar));
+  const clamped = (bar: number) => Math.min(last, Math.max(0, bar));
   if (filter?.kind === "range" && column.kind !== "categories") {
     const [from, to] = [barOf(edges, filter.from), barOf(edges, filter.to)];
-    return to < 0 || from >= last ? null : [held(from), held(to + 1)];
+    return to < 0 || from >= last ? null : [clamped(from), clamped(to + 1)];
   }
   if (filter?.kind === "categories" && column.kind === "categories") {
     const bars = column.categories.flatMap(([name], code) => (filter.names.includes(`@${name}`) ? [barOf(edges, timeOf(code))] : []));
-    return bars.length ? [held(Math.min(...bars)), held(Math.max(...bars) + 1)] : null;
+    return bars.length ? [clamped(Math.min(...bars)), clamped(Math.max(...bars) + 1)] : null;
   }
   return null;
 }

@@ -33,6 +33,7 @@ export interface Query {
   id: string;
 }
 
+/** Parse the text of the search field. */
 export function readQuery(text: string): Query {
   const found = tokens(text);
   const last = found[found.length - 1];
@@ -56,21 +57,21 @@ export function splitAtMatches(text: string, query: Query): string[] {
 
 /** Character ranges of a text that match words of a query, in order. */
 export function matchSpans(text: string, { words, open }: Query): [start: number, end: number][] {
-  const wanted = new Set(words);
-  const beginning = open ? words[words.length - 1] : null;
+  const queryWords = new Set(words);
+  const prefix = open ? words[words.length - 1] : null;
   const spans: [number, number][] = [];
   for (const { 0: run, index } of text.matchAll(RUNS)) {
     if (!UNSPACED.test(run)) {
       const own = tokens(run);
-      if (own.some((word) => wanted.has(word) || (beginning !== null && word.startsWith(beginning)))) spans.push([index, index + run.length]);
+      if (own.some((word) => queryWords.has(word) || (prefix !== null && word.startsWith(prefix)))) spans.push([index, index + run.length]);
       continue;
     }
     const letters = [...run];
     let place = index;
     letters.forEach((letter, i) => {
-      const pair = (k: number) => k >= 0 && k + 1 < letters.length && wanted.has(normalised(letters[k] + letters[k + 1]));
+      const pair = (k: number) => k >= 0 && k + 1 < letters.length && queryWords.has(normalised(letters[k] + letters[k + 1]));
       const end = place + letter.length;
-      if (pair(i) || pair(i - 1) || wanted.has(normalised(letter))) {
+      if (pair(i) || pair(i - 1) || queryWords.has(normalised(letter))) {
         const last = spans[spans.length - 1];
         if (last?.[1] === place) last[1] = end;
         else spans.push([place, end]);

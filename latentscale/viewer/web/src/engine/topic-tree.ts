@@ -36,6 +36,7 @@ export interface FoundTopics {
   above: ReadonlySet<Topic>;
 }
 
+/** A cluster as `layer.id`. */
 export const refOf = ({ layer, id }: ClusterEntry): string => `${layer}.${id}`;
 
 const bySize = (a: Topic, b: Topic): number => b.cluster.size - a.cluster.size || a.cluster.id - b.cluster.id;
@@ -79,13 +80,13 @@ const MAIN_SHARE = 0.34;
  * little in view stay closed; `seen` counts documents in view.
  */
 export function topicsToOpen(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows: number, least: number): ReadonlySet<string> {
-  const of = (topic: Topic): number => seen.get(topic) ?? 0;
+  const seenOf = (topic: Topic): number => seen.get(topic) ?? 0;
   const top = Math.max(0, ...tree.roots.map(({ cluster }) => cluster.layer));
-  const all = tree.roots.reduce((sum, root) => sum + of(root), 0);
+  const all = tree.roots.reduce((sum, root) => sum + seenOf(root), 0);
   const opened = new Set<string>();
   let closed = [...tree.roots];
   let listed = closed.length;
-  const open = (topics: readonly Topic[]): void => {
+  const expand = (topics: readonly Topic[]): void => {
     for (const { ref } of topics) opened.add(ref);
     const parts = topics.flatMap(({ children }) => children);
     listed += parts.length;
@@ -93,14 +94,14 @@ export function topicsToOpen(tree: TopicTree, seen: ReadonlyMap<Topic, number>, 
   };
   const parts = (topics: readonly Topic[]): number => topics.reduce((sum, { children }) => sum + children.length, 0);
   for (let layer = top; layer > 0; layer--) {
-    const here = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && of(topic) && (layer > least || of(topic) >= MIN_SHARE * all));
-    if (layer <= least && listed + parts(here) > rows) break;
-    open(here);
+    const candidates = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && seenOf(topic) && (layer > least || seenOf(topic) >= MIN_SHARE * all));
+    if (layer <= least && listed + parts(candidates) > rows) break;
+    expand(candidates);
   }
   for (;;) {
-    const main = closed.filter((topic) => topic.children.length && of(topic) >= MAIN_SHARE * all && listed + parts([topic]) <= rows);
-    if (!all || !main.length) return opened;
-    open([main.reduce((most, one) => (of(one) > of(most) ? one : most))]);
+    const dominant = closed.filter((topic) => topic.children.length && seenOf(topic) >= MAIN_SHARE * all && listed + parts([topic]) <= rows);
+    if (!all || !dominant.length) return opened;
+    expand([dominant.reduce((most, one) => (seenOf(one) > seenOf(most) ? one : most))]);
   }
 }
 

@@ -47,14 +47,14 @@ function normalised(text: string, rules: Rules): string {
 function* splitWords(text: string): Generator<string[]> {
   let word: string[] = [];
   for (const c of text) {
-    const alone = isPunctuation(c);
-    if (!alone && !SPACE.test(c)) {
+    const isSeparate = isPunctuation(c);
+    if (!isSeparate && !SPACE.test(c)) {
       word.push(c);
       continue;
     }
     if (word.length) yield word;
     word = [];
-    if (alone) yield [c];
+    if (isSeparate) yield [c];
   }
   if (word.length) yield word;
 }
@@ -81,14 +81,14 @@ function wordPieces(word: string[], vocabulary: ReadonlyMap<string, number>, rul
 export function tokenIds(text: string, vocabulary: ReadonlyMap<string, number>, rules: Rules): number[] {
   const unknown = vocabulary.get(rules.unknown)!;
   const ids: number[] = [];
-  let rest = Array.from(text).slice(0, rules.max_characters).join("");
-  while (rest && ids.length < rules.max_tokens) {
-    const places = rules.added.map((token) => ({ token, at: rest.indexOf(token) })).filter(({ at }) => at >= 0);
+  let remaining = Array.from(text).slice(0, rules.max_characters).join("");
+  while (remaining && ids.length < rules.max_tokens) {
+    const places = rules.added.map((token) => ({ token, at: remaining.indexOf(token) })).filter(({ at }) => at >= 0);
     const next = places.sort((a, b) => a.at - b.at || b.token.length - a.token.length)[0];
-    const part = next ? rest.slice(0, next.at) : rest;
+    const part = next ? remaining.slice(0, next.at) : remaining;
     for (const word of splitWords(normalised(part, rules))) ids.push(...(wordPieces(word, vocabulary, rules) ?? [unknown]));
     if (next) ids.push(vocabulary.get(next.token)!);
-    rest = next ? rest.slice(next.at + next.token.length) : "";
+    remaining = next ? remaining.slice(next.at + next.token.length) : "";
   }
   return ids.slice(0, rules.max_tokens);
 }

@@ -43,8 +43,8 @@ const isInteger = (element: SchemaElement): boolean => isPlain(element) && /^INT
 /** A type that can represent the values of all generations: an update may have changed it. */
 function commonSchema(name: string, found: readonly SchemaElement[]): SchemaElement {
   const kind = (element: SchemaElement) => JSON.stringify([element.type, element.converted_type, element.logical_type]);
-  const same = found.length > 0 && found.every((element) => kind(element) === kind(found[0]));
-  const common = same ? found[0] : found.length && found.every(isInteger) ? INTEGER : found.length && found.every(isPlain) ? NUMBER : TEXT;
+  const isUniform = found.length > 0 && found.every((element) => kind(element) === kind(found[0]));
+  const common = isUniform ? found[0] : found.length && found.every(isInteger) ? INTEGER : found.length && found.every(isPlain) ? NUMBER : TEXT;
   return { ...common, name, repetition_type: "OPTIONAL" };
 }
 

@@ -62,7 +62,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
     data[i + 3] = 255;
   }
   const { clusterPalette, shadePalette, dark } = looks;
-  const grey = clusterPalette.data;
+  const clusterData = clusterPalette.data;
   const perUnit = scale * ratio;
   for (const under of looks.layered ? [true, false] : [false])
     for (const tile of looks.tiles) {
@@ -74,12 +74,12 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
       const bottom = height / 2 - (bounds.y0 - y) * perUnit;
       const step = stepOf(tile) * perUnit;
       for (let i = 0; i < count; i++) {
-        const own = 4 * (cluster[i] + 1);
+        const ownIndex = 4 * (cluster[i] + 1);
         // Removed, or not in the drawn share.
-        if (own < 0 || !isShown(i, share)) continue;
-        let shown = grey[own + 3] > 127;
-        let palette = grey;
-        let at = own;
+        if (ownIndex < 0 || !isShown(i, share)) continue;
+        let shown = clusterData[ownIndex + 3] > 127;
+        let palette = clusterData;
+        let at = ownIndex;
         let noise = false;
         if (shades && shadePalette) {
           palette = shadePalette.data;
@@ -89,12 +89,12 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
           // Its colour column is missing: draw it grey rather than not at all.
           at = 0;
           shown ||= looks.plain;
-        } else noise = own === 0;
+        } else noise = ownIndex === 0;
         shown &&= !mask || mask[i] > 0;
         if ((noise || !shown) !== under && looks.layered) continue;
         // Dimmed points keep little of their hue.
         const hue = shown ? 1 : 0.15;
-        const mixed = (k: number): number => hue * palette[at + k] + (1 - hue) * grey[k];
+        const mixed = (k: number): number => hue * palette[at + k] + (1 - hue) * clusterData[k];
         const size = looks.pointSize * (noise || !shown ? (noise && !shown ? 0.5625 : 0.75) : 1) * (growths ? growths[i] : 1);
         const alpha = shown ? looks.pointOpacity * (noise ? 0.5 : 1) : looks.dimmedOpacity;
         disc(left + (xy[2 * i] + 0.5) * step, bottom - (xy[2 * i + 1] + 0.5) * step, Math.min(32, Math.max(1, size * ratio)), alpha, mixed(0), mixed(1), mixed(2));
@@ -103,7 +103,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
 
   function disc(across: number, down: number, size: number, alpha: number, r: number, g: number, b: number): void {
     // Additive overshoot of a tenth where discs overlap, away from the background.
-    const [ink, veil] = dark ? [1, 0.9] : [0.92, 1];
+    const [colourGain, opacityGain] = dark ? [1, 0.9] : [0.92, 1];
     const reach = (size + 1) / 2;
     const right = Math.min(width - 1, Math.floor(across + reach - 0.5));
     const lowest = Math.min(height - 1, Math.floor(down + reach - 0.5));
@@ -112,11 +112,11 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
         const [dx, dy] = [column + 0.5 - across, row + 0.5 - down];
         const cover = alpha * Math.min(1, reach - Math.sqrt(dx * dx + dy * dy));
         if (cover < 0.004) continue;
-        const rest = 1 - veil * cover;
+        const remainder = 1 - opacityGain * cover;
         const place = 4 * (row * width + column);
-        data[place] = ink * cover * r + rest * data[place];
-        data[place + 1] = ink * cover * g + rest * data[place + 1];
-        data[place + 2] = ink * cover * b + rest * data[place + 2];
+        data[place] = colourGain * cover * r + remainder * data[place];
+        data[place + 1] = colourGain * cover * g + remainder * data[place + 1];
+        data[place + 2] = colourGain * cover * b + remainder * data[place + 2];
       }
   }
 }

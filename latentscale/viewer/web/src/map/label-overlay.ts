@@ -43,7 +43,7 @@ export class LabelOverlay {
   place(lit: ReadonlySet<number> | null): void {
     const { camera } = this;
     const wanted = visibleLabels(this.ordered, camera.view(), camera.place.zoom);
-    this.bring(wanted);
+    this.syncNodes(wanted);
     const boxes: LabelBox[] = wanted.map((cluster) => {
       const [x, y] = camera.project(cluster.x!, cluster.y!);
       const { width, height } = this.shown.get(cluster)!;
@@ -65,10 +65,10 @@ export class LabelOverlay {
   }
 
   /** Create elements of labels that appear, remove those of labels that disappear. */
-  private bring(wanted: readonly ClusterEntry[]): void {
-    const kept = new Set(wanted);
+  private syncNodes(wanted: readonly ClusterEntry[]): void {
+    const wantedSet = new Set(wanted);
     for (const [cluster, { node }] of this.shown) {
-      if (kept.has(cluster)) continue;
+      if (wantedSet.has(cluster)) continue;
       node.remove();
       this.shown.delete(cluster);
     }

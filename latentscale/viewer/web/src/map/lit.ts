@@ -23,19 +23,19 @@ export class Lit {
   set(documents: Selection | null, passing: ((tile: LoadedTile) => Uint8Array | null) | null): void {
     this.documents = documents;
     this.passing = passing;
-    this.again();
+    this.invalidate();
   }
 
   /** Filter masks have changed: invalidate. */
-  again(): void {
+  invalidate(): void {
     this.key = this.documents || this.passing ? `lit ${(this.turn += 1)}` : "";
   }
 
   /** Mask of the lit points of a tile; null if all are. */
   of(tile: LoadedTile): Uint8Array | null {
     if (!this.key) return null;
-    const kept = this.masks.get(tile);
-    if (kept?.key === this.key) return kept.mask;
+    const cached = this.masks.get(tile);
+    if (cached?.key === this.key) return cached.mask;
     const passing = this.passing?.(tile) ?? null;
     let mask = passing;
     if (this.documents) {

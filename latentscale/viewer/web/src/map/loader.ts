@@ -55,9 +55,9 @@ export class TileLoader {
         })),
       )
       .sort((a, b) => a.info.z - b.info.z);
-    const names = new Set(this.wanted.map((item) => item.name));
+    const wantedNames = new Set(this.wanted.map((item) => item.name));
     for (const [name, controller] of this.running) {
-      if (names.has(name)) continue;
+      if (wantedNames.has(name)) continue;
       controller.abort();
       this.running.delete(name);
     }

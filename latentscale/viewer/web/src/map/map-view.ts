@@ -72,7 +72,7 @@ export class MapView {
   private readonly lit = new Lit();
   private readonly litClusters = new LitClusters();
   private readonly finer = new Refinement(
-    () => this.placedAnew(),
+    () => this.positionsRefined(),
     (error) => state.report("Places of points, close up", error),
   );
   /** The document hovered in the list. */
@@ -91,14 +91,14 @@ export class MapView {
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
   /** Inputs of the last draw, to skip redundant ones. */
-  private looks: readonly unknown[] = [];
+  private lastDrawn: readonly unknown[] = [];
   /** Points per square pixel in the initial view, cached by window size and budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   /** The 3-D view; null on the flat map. */
   private space: Spatial | null = null;
   /** Size factors by a column; null for uniform size. */
   private growths: SizeFactors | null = null;
-  private asked = 0;
+  private spatialRequests = 0;
   /** Whether the picture is outdated since the last frame. */
   private stale = false;
   private ended = false;
@@ -160,9 +160,9 @@ export class MapView {
     // Registered before deck.gl's own frame callback, so that each frame draws current state.
     this.ticking = requestAnimationFrame(this.tick);
     // deck.gl reports resizes itself, once it is loaded.
-    const early = () => void (this.here || this.resized());
-    addEventListener("resize", early);
-    this.stops.push(() => removeEventListener("resize", early));
+    const resizeBeforeDeck = () => void (this.renderer || this.resized());
+    addEventListener("resize", resizeBeforeDeck);
+    this.stops.push(() => removeEventListener("resize", resizeBeforeDeck));
     elements.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
       this.lost();
@@ -178,23 +178,23 @@ export class MapView {
         done: (corners, operation) => this.onShape(this.shapeOf(corners), operation),
       }),
     );
-    this.follow();
+    this.subscribe();
     // Measure obstacles before the first frame requests tiles.
     void layoutSettled();
   }
 
-  private get here(): Drawing | null {
+  private get renderer(): Drawing | null {
     return typeof this.drawing === "object" ? this.drawing : null;
   }
 
   /** Whether the first picture is complete enough to start loading deck.gl: labels and root tiles, or all tiles. */
-  private isSeen({ loading }: Drawn): boolean {
+  private isFirstPictureReady({ loading }: Drawn): boolean {
     if (this.space) return true;
     return state.labelsRead.value && (!loading || this.roots().length === this.generations.length);
   }
 
   /** Load the renderer, unless it has been requested. */
-  private async open(): Promise<void> {
+  private async loadRenderer(): Promise<void> {
     if (this.drawing !== null && this.drawing !== "failed") return;
     this.drawing = "coming";
     try {
@@ -219,7 +219,7 @@ export class MapView {
         lost: () => this.lost(),
         cursor: (dragging) => (state.tool.value ? "crosshair" : dragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
       });
-      this.looks = [];
+      this.lastDrawn = [];
     } catch (error) {
       this.drawing = "failed";
       state.report("Moving and zooming by hand", error as Error);
@@ -235,41 +235,41 @@ export class MapView {
   }
 
   /** Subscribe to the signals that the picture depends on. */
-  private follow(): void {
-    const follow = (work: () => void) => void this.stops.push(effect(work));
-    follow(() => this.shading.update());
-    follow(() => {
+  private subscribe(): void {
+    const subscribe = (work: () => void) => void this.stops.push(effect(work));
+    subscribe(() => this.shading.update());
+    subscribe(() => {
       const column = state.sizeColumn.value;
       this.growths = null;
       this.refresh();
-      if (column) void this.grow(column);
+      if (column) void this.loadSizeFactors(column);
     });
-    follow(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
-    follow(() => {
+    subscribe(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
+    subscribe(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
       const selected = state.shownSelection.value?.documents ?? null;
       // An empty result highlights nothing: the map stays as it was.
       const found = !selected && state.found.value?.hits.length ? selectionOf(state.found.value.hits) : null;
-      this.lit.set(selected ?? found, isFiltering() ? (tile) => cachedPassingMask(tile, () => this.moreIsLit()) : null);
-      this.ring();
+      this.lit.set(selected ?? found, isFiltering() ? (tile) => cachedPassingMask(tile, () => this.masksArrived()) : null);
+      this.updateRings();
       this.refresh();
     });
-    follow(() => {
+    subscribe(() => {
       void state.theme.value;
       this.labels.reset(this.space ? [] : (state.labels.value?.clusters ?? []));
       this.space?.reset();
       this.refresh();
     });
-    follow(() => {
+    subscribe(() => {
       const wanted = state.spatial.value;
-      untracked(() => void this.turn(wanted));
+      untracked(() => void this.setSpatial(wanted));
     });
-    follow(() => {
+    subscribe(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, state.pinned.value, state.hovered.value];
       void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value, state.labelsRead.value];
       this.refresh();
     });
-    follow(() => {
+    subscribe(() => {
       void obstacles.value;
       // The initial view avoids panels as they open, until the user acts.
       if (!this.acted) this.camera.resized();
@@ -278,7 +278,7 @@ export class MapView {
     });
   }
 
-  private async grow(column: NumberColumn): Promise<void> {
+  private async loadSizeFactors(column: NumberColumn): Promise<void> {
     try {
       const { SizeFactors } = await import("./size-factors");
       if (state.sizeColumn.value !== column) return;
@@ -290,21 +290,21 @@ export class MapView {
   }
 
   /** Enter the 3-D view, loading its code on first use, or return to the flat map. */
-  private async turn(wanted: boolean): Promise<void> {
+  private async setSpatial(wanted: boolean): Promise<void> {
     if (!wanted) {
       const leaving = this.space;
       return leaving?.leave(() => {
         if (this.space !== leaving) return;
         leaving.end();
         this.space = null;
-        this.here?.steer(true);
+        this.renderer?.steer(true);
         this.labels.reset(state.labels.value?.clusters ?? []);
         this.cameraMoved();
       });
     }
     state.tool.value = null;
-    const asked = (this.asked += 1);
-    const isWanted = (): boolean => asked === this.asked && state.spatial.value && !this.ended;
+    const request = (this.spatialRequests += 1);
+    const isWanted = (): boolean => request === this.spatialRequests && state.spatial.value && !this.ended;
     try {
       const { SpaceView } = await import("./space-view");
       const host = {
@@ -324,7 +324,7 @@ export class MapView {
       const space = await SpaceView.open(host, isWanted);
       if (!space) return;
       this.space?.end();
-      this.here?.steer(false);
+      this.renderer?.steer(false);
       this.labels.reset([]);
       this.space = space;
       this.refresh();
@@ -336,7 +336,7 @@ export class MapView {
 
   /** Retry everything that could not be read. */
   retry(): void {
-    if (this.drawing === "failed") void this.open();
+    if (this.drawing === "failed") void this.loadRenderer();
     this.loader.retry();
     this.finer.retry();
     if (typeof this.raster === "object") this.raster?.retry();
@@ -345,7 +345,7 @@ export class MapView {
     this.growths?.retry();
     this.space?.retry(this.tiles);
     retryFilters();
-    this.lit.again();
+    this.lit.invalidate();
     this.refresh();
   }
 
@@ -363,12 +363,12 @@ export class MapView {
     this.space?.end();
     this.space = null;
     this.first?.end();
-    this.here?.end();
+    this.renderer?.end();
   }
 
   private cameraMoved(): void {
     this.pointing.mapMoved();
-    this.here?.follow(this.camera.place);
+    this.renderer?.follow(this.camera.place);
     this.refresh();
     if (!this.camera.untouched) this.onCamera();
   }
@@ -388,7 +388,7 @@ export class MapView {
     const drawn = this.space ? drawnInSpace(this.loader.drawn(), this.space) : this.loader.drawn();
     if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
       this.tiles = drawn.tiles;
-      this.ring();
+      this.updateRings();
       this.pointing.look();
     }
     state.rootsRead.value ||= !drawn.loading || this.roots().length === this.generations.length;
@@ -396,9 +396,9 @@ export class MapView {
     if (!this.space) this.finer.fetch(this.tiles, scale);
     this.rate = drawn.rate;
     // Counts as loading until deck.gl has drawn.
-    this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
+    this.publishDrawn({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
-    if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
+    if (this.drawing === null && this.isFirstPictureReady(drawn)) setTimeout(() => void this.loadRenderer());
     // Labels follow the canvas: while the camera moves they are placed after the frame has been rendered.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
     // A move without effect renders no frame.
@@ -410,7 +410,7 @@ export class MapView {
   }
 
   /** Update the rings around search results. */
-  private ring(): void {
+  private updateRings(): void {
     // A selection needs no rings.
     const rows = state.shownSelection.peek() ? [] : (state.found.peek()?.hits ?? []);
     const rings = ringsOf(rows, this.tiles, (tile, i) => this.lit.of(tile)?.[i] !== 0);
@@ -424,8 +424,8 @@ export class MapView {
   }
 
   /** Positions were refined: move rings and the pinned mark with them. */
-  private placedAnew(): void {
-    this.ring();
+  private positionsRefined(): void {
+    this.updateRings();
     const { value: pinned } = state.pinned;
     const place = pinned && positionOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
     if (place && (place.x !== pinned.x || place.y !== pinned.y)) state.pinned.value = { ...pinned, ...place };
@@ -439,15 +439,15 @@ export class MapView {
   }
 
   /** Columns needed by filters have arrived. */
-  private moreIsLit(): void {
-    this.lit.again();
-    this.ring();
+  private masksArrived(): void {
+    this.lit.invalidate();
+    this.updateRings();
     this.refresh();
   }
 
   drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection {
     // Independent of the current selection, to which more may be added.
-    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, cachedPassingMask(tile, () => this.moreIsLit())]) : []);
+    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, cachedPassingMask(tile, () => this.masksArrived())]) : []);
     const shows = (tile: LoadedTile, i: number) => isShown(i, tile.share) && this.shading.shows(tile, i) && masks.get(tile)?.[i] !== 0;
     return scanDrawn(this.tiles, shape, (tile, i) => shows(tile, i) && (!clusters || clusters.has(tile.cluster[i])));
   }
@@ -462,7 +462,7 @@ export class MapView {
   }
 
   /** Update list and tree, once the map is idle. */
-  private follows(): void {
+  private updateLists(): void {
     this.listTimer = 0;
     if (state.listing.value && !state.litRows.value) this.list();
     if (!state.treeShown.value) return;
@@ -490,13 +490,13 @@ export class MapView {
   }
 
   /** Publish what is drawn; points are also counted while the map moves, a few times per second. */
-  private say({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
+  private publishDrawn({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
     const old = state.drawn.value;
     const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
     if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
     if ((state.listing.value && !state.litRows.value) || state.treeShown.value) {
       clearTimeout(this.listTimer);
-      this.listTimer = window.setTimeout(() => this.follows(), LIST_DELAY_MS);
+      this.listTimer = window.setTimeout(() => this.updateLists(), LIST_DELAY_MS);
     }
     if (old.loading && !loading) this.count();
     // In 3-D counting projects every point: less often for many points.
@@ -542,17 +542,17 @@ export class MapView {
       layered: filtered || this.lit.key !== "" || state.noise.value > 0,
     };
     if (this.space) {
-      this.looks = [];
-      this.here?.show(this.space.layer(props));
+      this.lastDrawn = [];
+      this.renderer?.show(this.space.layer(props));
       return;
     }
     // Many signals, such as hover, lists and panels, do not change the points: skip these redraws.
-    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
+    const looks = [...Object.values(props), shading.revision, this.growths?.revision, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
     // deck.gl redraws by itself when the view changes.
-    if (!this.here) looks.push(...Object.values(this.camera.place), width, height);
-    if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
-    this.looks = looks;
-    if (this.here) return this.here.points(props);
+    if (!this.renderer) looks.push(...Object.values(this.camera.place), width, height);
+    if (looks.length === this.lastDrawn.length && looks.every((value, i) => value === this.lastDrawn[i])) return;
+    this.lastDrawn = looks;
+    if (this.renderer) return this.renderer.points(props);
     this.first?.paint(this.camera, props);
     this.placeOverlays();
   }
@@ -570,7 +570,7 @@ export class MapView {
 
   private afterRender(): void {
     const now = performance.now();
-    if (this.first && (this.space || this.looks.length)) {
+    if (this.first && (this.space || this.lastDrawn.length)) {
       this.first.end();
       this.first = null;
       this.refresh();
@@ -625,7 +625,7 @@ export class MapView {
   /** The density raster: on the flat map, without isolation or highlight, while a sample is drawn. */
   private placeRaster(): void {
     if (!this.largest.entry.raster) return;
-    const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.here !== null;
+    const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.renderer !== null;
     if (this.raster === null && wanted && this.rate < 1) {
       this.raster = "coming";
       import("./raster").then(

@@ -57,10 +57,10 @@ export function drawMarks(
   marks.forEach(({ kind, attributes, colour = "" }, i) => {
     let node = overlay.children[i] as SVGElement | undefined;
     if (node?.tagName !== kind) {
-      const made = document.createElementNS(SVG, kind);
-      if (node) node.replaceWith(made);
-      else overlay.append(made);
-      node = made;
+      const replacement = document.createElementNS(SVG, kind);
+      if (node) node.replaceWith(replacement);
+      else overlay.append(replacement);
+      node = replacement;
     }
     for (const [name, value] of Object.entries(attributes)) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
     node.style.stroke = node.style.fill = colour;
@@ -68,6 +68,7 @@ export function drawMarks(
   while (overlay.children.length > marks.length) overlay.lastElementChild!.remove();
 }
 
+/** The published hull of a cluster, x0, y0, x1, y1, … */
 const hullOf = (cluster: ClusterEntry): readonly number[] =>
   state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
 
@@ -96,11 +97,11 @@ function outlinedClusters(): ClusterEntry[] {
 
 /** The first points whose rings do not overlap: overlapping rings would hide the points. */
 function withoutOverlap(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
-  const kept: [left: number, top: number][] = [];
+  const placed: [left: number, top: number][] = [];
   return points.filter((point) => {
     const at = screen.onScreen ? screen.onScreen(point) : screen.project(point.x, point.y);
-    if (!at || kept.length >= MAX_RINGS || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
-    kept.push(at);
+    if (!at || placed.length >= MAX_RINGS || placed.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
+    placed.push(at);
     return true;
   });
 }

@@ -39,12 +39,12 @@ export class Outlines {
   /** Density contours as a cached path, with the current transform to the screen. */
   contours(camera: MapCamera): { d: string; transform: string } {
     const { x0, y0, x1, y1 } = this.body;
-    const unit = Math.max(x1 - x0, y1 - y0) / SIDE || 1;
+    const unitLength = Math.max(x1 - x0, y1 - y0) / SIDE || 1;
     this.lines ??= densityContours(coordinatesOf(this.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
-      .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unit).toFixed(1)).join(" ")}Z`)
+      .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unitLength).toFixed(1)).join(" ")}Z`)
       .join("");
     const [left, top] = camera.project(x0, y0);
-    const scale = unit * camera.scale;
+    const scale = unitLength * camera.scale;
     return { d: this.lines, transform: `matrix(${scale} 0 0 ${-scale} ${left} ${top})` };
   }
 }

@@ -62,7 +62,7 @@ export class Overview {
 
   /** Draw the root tiles' points in the map's colours; dimmed ones are left out. */
   draw(roots: readonly LoadedTile[], shading: Shading): void {
-    const looks = [...roots, shading.clusters, shading.shades, shading.key, shading.come];
+    const looks = [...roots, shading.clusters, shading.shades, shading.key, shading.revision];
     if (looks.length === this.drawn.length && looks.every((one, i) => one === this.drawn[i])) return;
     this.drawn = looks;
     const { width, height } = this.canvas;

@@ -285,9 +285,9 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
       this.setState({ shadeTexture: paletteTexture(device, props.shadePalette) });
     }
     if (props.tiles !== oldProps.tiles) {
-      const kept = new Set(props.tiles);
+      const current = new Set(props.tiles);
       for (const [tile, buffers] of this.state.buffers) {
-        if (kept.has(tile)) continue;
+        if (current.has(tile)) continue;
         destroyBuffers(buffers);
         this.state.buffers.delete(tile);
         this.forget(tile);

@@ -19,11 +19,11 @@ export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undef
 /** Move to a cluster only if little of it is visible: a user zoomed into part of it wants to stay there. */
 export function revealCluster(camera: MapCamera, box: Box): void {
   const free = camera.free();
-  const across = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);
-  const along = Math.min(box.y1, free.y1) - Math.max(box.y0, free.y0);
-  const least = MIN_VISIBLE * Math.min(area(box), area(free));
-  const seen = across > 0 && along > 0 && across * along >= least;
-  if (seen) return;
+  const overlapX = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);
+  const overlapY = Math.min(box.y1, free.y1) - Math.max(box.y0, free.y0);
+  const minArea = MIN_VISIBLE * Math.min(area(box), area(free));
+  const isVisible = overlapX > 0 && overlapY > 0 && overlapX * overlapY >= minArea;
+  if (isVisible) return;
   if (fits(box, free)) camera.reveal((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2);
   else camera.moveTo(camera.fit(box));
 }

@@ -37,7 +37,7 @@ export class Shading {
   /** Version of the points' palette indices. */
   key = "";
   /** Version: incremented when a tile column has arrived or failed. */
-  come = 0;
+  revision = 0;
   private turn = 0;
   private readonly columns = new Map<string, Float32Array | "loading" | "missing">();
   private readonly arrays = new WeakMap<LoadedTile, { key: string; values: Uint16Array }>();
@@ -55,18 +55,18 @@ export class Shading {
     const shown = state.shownClusters.value;
     const layer = /^layer:(\d+)$/.exec(colour);
     const isShown = (id: number) => !shown || shown.has(id);
-    const own = (cluster: state.Hue) => {
+    const colourOf = (cluster: state.Hue) => {
       const entry = layer && state.clustersByRef.value.get(`0.${cluster.id}`);
       const at = entry ? state.ancestor(entry, Number(layer[1])) : cluster;
       return clusterColour(at.hue, at.shade, theme);
     };
     const nearest = colour === "nearest_cluster";
     const column = state.column.value;
-    this.clusters = clusterPalette(clusters, own, NOISE[theme], nearest ? () => true : isShown);
+    this.clusters = clusterPalette(clusters, colourOf, NOISE[theme], nearest ? () => true : isShown);
     this.shades = null;
     this.key = "";
     if (nearest) {
-      this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
+      this.shades = clusterPalette(clusters, colourOf, NOISE[theme], isShown);
       this.key = colour;
     } else if (colour === BANDS) {
       this.shades = bandPalette(theme);
@@ -98,7 +98,7 @@ export class Shading {
           this.problem(error);
         })
         .finally(() => {
-          this.come += 1;
+          this.revision += 1;
           this.changed();
         });
     }
@@ -115,7 +115,7 @@ export class Shading {
       const source = sourceOf(tile);
       const found = source && this.columns.get(nameOf(tile, source));
       if (found === "loading") reading = true;
-      if (found === "missing") grey += tile.count - tile.gone;
+      if (found === "missing") grey += tile.count - tile.removed;
     }
     return { reading, grey };
   }
@@ -127,8 +127,8 @@ export class Shading {
 
   /** Palette indices of a tile's points; null while its column is loading. */
   of(tile: LoadedTile): Uint16Array | null {
-    const kept = this.arrays.get(tile);
-    if (kept?.key === this.key) return kept.values;
+    const cached = this.arrays.get(tile);
+    if (cached?.key === this.key) return cached.values;
     const column = state.colour.value;
     const shades = new Uint16Array(tile.count);
     const source = sourceOf(tile);
@@ -161,9 +161,9 @@ export class Shading {
     if (tile.cluster[i] < -1) return false;
     if (state.labels.value && !this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
     if (!this.shades) return true;
-    const kept = this.arrays.get(tile);
+    const cached = this.arrays.get(tile);
     // Until its column is loaded a point is grey, and can be picked.
-    return kept?.key !== this.key || this.shades.data[4 * kept.values[i] + 3] > 0;
+    return cached?.key !== this.key || this.shades.data[4 * cached.values[i] + 3] > 0;
   }
 }
 

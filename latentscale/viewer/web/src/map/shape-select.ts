@@ -38,11 +38,11 @@ function requestedShape(event: PointerEvent, drawing: ShapeHost): { tool: Tool; 
 
 /** Listen on the canvas's parent in the capture phase, so that the map does not pan. Returns a function that stops. */
 export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: ShapeHost): () => void {
-  let begun: { tool: Tool; operation: Operation; pointer: number } | null = null;
+  let active: { tool: Tool; operation: Operation; pointer: number } | null = null;
   let corners: Corner[] = [];
   let outline: SVGSVGElement | null = null;
   const end = (): void => {
-    begun = null;
+    active = null;
     outline?.remove();
     outline = null;
     removeEventListener("pointermove", move, true);
@@ -55,12 +55,12 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
   };
   const extend = (to: Corner): void => {
     const [first, last] = [corners[0], corners[corners.length - 1]];
-    if (begun!.tool === "box") corners = [first, [to[0], first[1]], to, [first[0], to[1]]];
+    if (active!.tool === "box") corners = [first, [to[0], first[1]], to, [first[0], to[1]]];
     else if (Math.hypot(to[0] - last[0], to[1] - last[1]) >= LASSO_STEP) corners.push(to);
   };
   const move = (event: PointerEvent): void => {
     event.stopPropagation();
-    if (event.pointerId !== begun!.pointer) return;
+    if (event.pointerId !== active!.pointer) return;
     extend(at(event));
     if (!outline) {
       outline = document.createElementNS(SVG, "svg");
@@ -72,21 +72,21 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
   };
   const up = (event: PointerEvent): void => {
     event.stopPropagation();
-    if (event.pointerId !== begun!.pointer) return;
+    if (event.pointerId !== active!.pointer) return;
     extend(at(event));
-    const [drawn, { operation }] = [corners, begun!];
+    const [drawn, { operation }] = [corners, active!];
     end();
     const spread = (axis: 0 | 1) => Math.max(...drawn.map((corner) => corner[axis])) - Math.min(...drawn.map((corner) => corner[axis]));
     if (drawn.length > 2 && spread(0) > MIN_SIZE && spread(1) > MIN_SIZE) drawing.done(drawn, operation);
   };
   const down = (event: PointerEvent): void => {
-    const what = event.button === 0 && event.target === canvas ? requestedShape(event, drawing) : null;
-    if (!what && !begun) return;
+    const requested = event.button === 0 && event.target === canvas ? requestedShape(event, drawing) : null;
+    if (!requested && !active) return;
     event.stopPropagation();
     event.preventDefault();
     // A second finger cancels the shape.
-    if (begun || !what) return end();
-    begun = { ...what, pointer: event.pointerId };
+    if (active || !requested) return end();
+    active = { ...requested, pointer: event.pointerId };
     corners = [at(event)];
     drawing.begun();
     addEventListener("pointermove", move, true);

@@ -8,7 +8,7 @@ import * as state from "../state";
 
 export class SizeFactors {
   /** Version: incremented when values of a tile have arrived or failed. */
-  come = 0;
+  revision = 0;
   private readonly found = new WeakMap<LoadedTile, Float32Array | "asked">();
   private failed = new Set<LoadedTile>();
 
@@ -39,7 +39,7 @@ export class SizeFactors {
       this.failed.add(tile);
       state.report(`Size by ${this.column.name}`, error as Error);
     }
-    this.come += 1;
+    this.revision += 1;
     this.changed();
   }
 }

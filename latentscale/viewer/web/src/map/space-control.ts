@@ -21,15 +21,15 @@ interface PointerPosition {
 
 /** Listen on the canvas. Returns a function that stops. */
 export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () => void {
-  const held = new Map<number, PointerPosition>();
-  let move = false;
+  const pointers = new Map<number, PointerPosition>();
+  let isPanning = false;
   const begin = (event: PointerEvent): void => {
-    held.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    move = event.shiftKey || event.button > 0;
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    isPanning = event.shiftKey || event.button > 0;
     canvas.setPointerCapture(event.pointerId);
   };
   /** In the capture phase: Shift would start a box, and other buttons a context menu. */
-  const first = (event: PointerEvent): void => {
+  const interceptDown = (event: PointerEvent): void => {
     if (event.target !== canvas || (!event.shiftKey && event.button === 0)) return;
     event.stopPropagation();
     event.preventDefault();
@@ -37,46 +37,46 @@ export function listenForOrbit(canvas: HTMLCanvasElement, map: OrbitHost): () =>
     begin(event);
   };
   const drag = (event: PointerEvent): void => {
-    const old = held.get(event.pointerId);
+    const old = pointers.get(event.pointerId);
     if (!old) return;
-    const before = centroid(held);
-    held.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    const after = centroid(held);
+    const before = centroid(pointers);
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    const after = centroid(pointers);
     const [dx, dy] = [after.x - before.x, after.y - before.y];
     let orbit = map.orbit();
-    if (held.size > 1) {
+    if (pointers.size > 1) {
       // Two fingers pan and zoom, as on the flat map.
       if (before.spread > 0 && after.spread > 0) orbit = { ...orbit, distance: (orbit.distance * before.spread) / after.spread };
-      orbit = along(orbit, dx, dy);
-    } else orbit = move ? along(orbit, dx, dy) : turned(orbit, -TURN * dx, -TILT * dy);
+      orbit = panned(orbit, dx, dy);
+    } else orbit = isPanning ? panned(orbit, dx, dy) : turned(orbit, -TURN * dx, -TILT * dy);
     map.take(orbit);
   };
-  const along = (orbit: Orbit, dx: number, dy: number): Orbit => {
+  const panned = (orbit: Orbit, dx: number, dy: number): Orbit => {
     const scale = scaleOf(orbit, map.size());
     return moved(orbit, dx / scale, dy / scale);
   };
-  const end = (event: PointerEvent): void => void held.delete(event.pointerId);
+  const end = (event: PointerEvent): void => void pointers.delete(event.pointerId);
   const wheel = (event: WheelEvent): void => {
     event.preventDefault();
     const pixels = event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
     map.take(zoomed(map.orbit(), Math.exp(-WHEEL * pixels), map.size(), event.offsetX, event.offsetY));
   };
-  const menu = (event: Event): void => event.preventDefault();
-  addEventListener("pointerdown", first, true);
+  const preventMenu = (event: Event): void => event.preventDefault();
+  addEventListener("pointerdown", interceptDown, true);
   canvas.addEventListener("pointerdown", begin);
   canvas.addEventListener("pointermove", drag);
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);
   canvas.addEventListener("wheel", wheel, { passive: false });
-  canvas.addEventListener("contextmenu", menu);
+  canvas.addEventListener("contextmenu", preventMenu);
   return () => {
-    removeEventListener("pointerdown", first, true);
+    removeEventListener("pointerdown", interceptDown, true);
     canvas.removeEventListener("pointerdown", begin);
     canvas.removeEventListener("pointermove", drag);
     canvas.removeEventListener("pointerup", end);
     canvas.removeEventListener("pointercancel", end);
     canvas.removeEventListener("wheel", wheel);
-    canvas.removeEventListener("contextmenu", menu);
+    canvas.removeEventListener("contextmenu", preventMenu);
   };
 }
 

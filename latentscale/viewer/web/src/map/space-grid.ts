@@ -19,11 +19,12 @@ type Corner = [x: number, y: number, z: number];
 
 /** A grid step of 1, 2 or 5 times a power of ten. */
 export function niceStep(length: number): number {
-  const rough = length / CELLS;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  return power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
+  const target = length / CELLS;
+  const power = 10 ** Math.floor(Math.log10(target));
+  return power * ([1, 2, 5].find((factor) => factor * power >= target) ?? 10);
 }
 
+/** Draw the grid; `share` is its opacity, `pinned` the position of the pinned document. */
 export function drawGrid(svg: SVGSVGElement, frame: Frame, room: GridBounds, share: number, pinned: Corner | null): void {
   const { floor, low, high } = room;
   const step = niceStep(Math.max(floor.x1 - floor.x0, floor.y1 - floor.y0));
@@ -31,9 +32,9 @@ export function drawGrid(svg: SVGSVGElement, frame: Frame, room: GridBounds, sha
   for (let x = Math.ceil(floor.x0 / step) * step; x <= floor.x1; x += step) lines.push(line(frame, [x, floor.y0, low], [x, floor.y1, low]));
   for (let y = Math.ceil(floor.y0 / step) * step; y <= floor.y1; y += step) lines.push(line(frame, [floor.x0, y, low], [floor.x1, y, low]));
   const corners = [floor.x0, floor.x1].flatMap((x) => [floor.y0, floor.y1].map((y): Corner => [x, y, low]));
-  const away = ([x, y]: Corner): number => frame.toward[0] * x + frame.toward[1] * y;
+  const depthOf = ([x, y]: Corner): number => frame.toward[0] * x + frame.toward[1] * y;
   // Axes start at the farthest corner, so that they do not cover points.
-  const [x, y] = corners.reduce((far, corner) => (away(corner) < away(far) ? corner : far));
+  const [x, y] = corners.reduce((far, corner) => (depthOf(corner) < depthOf(far) ? corner : far));
   const ends: [string, Corner][] = [
     ["x", [x === floor.x0 ? floor.x1 : floor.x0, y, low]],
     ["y", [x, y === floor.y0 ? floor.y1 : floor.y0, low]],

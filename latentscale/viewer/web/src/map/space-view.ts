@@ -102,8 +102,8 @@ export class SpaceView implements Spatial {
       }),
       effect(() => {
         cancelAnimationFrame(this.turn);
-        if (state.turning.value) this.turn = requestAnimationFrame((now) => this.turnOn(now, now));
-        else if (this.touched) this.keep();
+        if (state.turning.value) this.turn = requestAnimationFrame((now) => this.autoRotate(now, now));
+        else if (this.touched) this.publishOrbit();
       }),
     );
     this.unfold(1, () => undefined);
@@ -129,7 +129,7 @@ export class SpaceView implements Spatial {
 
   layer(props: PyramidLayerProps & { id: string }): SpaceLayer {
     const { share } = this;
-    const far = 1 - share;
+    const flatShare = 1 - share;
     return new SpaceLayer({
       ...props,
       id: "space",
@@ -139,7 +139,7 @@ export class SpaceView implements Spatial {
       uneven: state.sizeBySparsity.value,
       heights: (tile: LoadedTile) => this.heights.of(tile),
       // Opaque in 3-D, so that points occlude each other.
-      pointOpacity: props.pointOpacity * far + 0.96 * share * Math.min(1, state.opacityFactor.value),
+      pointOpacity: props.pointOpacity * flatShare + 0.96 * share * Math.min(1, state.opacityFactor.value),
       pointSize: props.pointSize * (1 + 0.25 * share),
       dimmedOpacity: props.dimmedOpacity + 0.04 * share,
     } as SpaceLayerProps);
@@ -229,11 +229,11 @@ export class SpaceView implements Spatial {
   }
 
   home(): void {
-    this.fly(this.seen(this.host.body, FIRST_ANGLES), MOVE_MS);
+    this.fly(this.fitted(this.host.body, FIRST_ANGLES), MOVE_MS);
   }
 
   whole(): void {
-    this.fly(this.seen(this.host.whole, this.orbit), MOVE_MS);
+    this.fly(this.fitted(this.host.whole, this.orbit), MOVE_MS);
   }
 
   show(cluster: ClusterEntry, size: number): void {
@@ -281,8 +281,8 @@ export class SpaceView implements Spatial {
   private reach(): number {
     const { whole } = this.host;
     const [x, y] = this.orbit.target;
-    const far = Math.hypot(Math.max(x - whole.x0, whole.x1 - x), Math.max(y - whole.y0, whole.y1 - y));
-    return 1.05 * Math.max(far, this.room.high * state.heightFactor.value);
+    const farthest = Math.hypot(Math.max(x - whole.x0, whole.x1 - x), Math.max(y - whole.y0, whole.y1 - y));
+    return 1.05 * Math.max(farthest, this.room.high * state.heightFactor.value);
   }
 
   /** Clamp an orbit so that the map stays visible. */
@@ -304,13 +304,13 @@ export class SpaceView implements Spatial {
   /** The initial orbit: the flat map's view, or the fitted map if it was not moved. */
   private firstOrbit(): Orbit {
     const { camera, body } = this.host;
-    if (camera.untouched) return this.seen(body, FIRST_ANGLES);
+    if (camera.untouched) return this.fitted(body, FIRST_ANGLES);
     const { x, y } = camera.place;
     const distance = scaleOf({ target: [x, y, 0], ...FIRST_ANGLES, distance: 1 }, camera.size()) / camera.scale;
     return { target: [x, y, this.middle * state.heightFactor.value], ...FIRST_ANGLES, distance };
   }
 
-  private seen(box: Box, angles: { turn: number; tilt: number }): Orbit {
+  private fitted(box: Box, angles: { turn: number; tilt: number }): Orbit {
     return orbitAround(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
   }
 
@@ -334,8 +334,8 @@ export class SpaceView implements Spatial {
     if (!found.length) return;
     found.sort((a, b) => a - b);
     const at = (share: number): number => found[Math.min(found.length - 1, Math.floor(share * found.length))];
-    const air = 0.08 * (at(0.98) - at(0.02));
-    this.room = { floor: this.host.body, low: at(0.02) - air, high: at(0.98) + air };
+    const margin = 0.08 * (at(0.98) - at(0.02));
+    this.room = { floor: this.host.body, low: at(0.02) - margin, high: at(0.98) + margin };
     const middle = at(0.5);
     if (middle === this.middle) return;
     this.middle = middle;
@@ -395,14 +395,14 @@ export class SpaceView implements Spatial {
     this.acted = performance.now();
     this.touched = true;
     this.orbit = this.within(orbit);
-    this.keep();
+    this.publishOrbit();
     this.host.shifted();
     this.host.redraw();
     this.host.steered();
   }
 
   /** Publish the orbit, so that the address is updated. */
-  private keep(): void {
+  private publishOrbit(): void {
     if (state.orbit.peek() !== this.orbit) state.orbit.value = this.orbit;
   }
 
@@ -411,11 +411,11 @@ export class SpaceView implements Spatial {
     const to = this.within(orbit);
     this.touched = true;
     this.acted = performance.now();
-    this.over(milliseconds, (t) => {
+    this.animate(milliseconds, (t) => {
       this.orbit = t < 1 ? interpolateOrbits(from, to, t) : to;
       if (t < 1) return;
       this.share = 1;
-      this.keep();
+      this.publishOrbit();
       this.host.shifted();
       this.host.steered();
     });
@@ -423,14 +423,14 @@ export class SpaceView implements Spatial {
 
   private unfold(to: number, done: () => void): void {
     const from = this.share;
-    this.over(UNFOLD_MS * Math.abs(to - from), (t) => {
+    this.animate(UNFOLD_MS * Math.abs(to - from), (t) => {
       this.share = from + (to - from) * t;
       if (t === 1) done();
     });
   }
 
   /** Run an animation, replacing any other; `step` is called with the progress from 0 to 1. */
-  private over(milliseconds: number, step: (t: number) => void): void {
+  private animate(milliseconds: number, step: (t: number) => void): void {
     cancelAnimationFrame(this.animation);
     const { camera } = this.host;
     if (milliseconds <= 0 || matchMedia("(prefers-reduced-motion: reduce)").matches) {
@@ -450,8 +450,8 @@ export class SpaceView implements Spatial {
   }
 
   /** Rotate automatically while the map is idle. */
-  private turnOn(now: number, before: number): void {
-    this.turn = requestAnimationFrame((next) => this.turnOn(next, now));
+  private autoRotate(now: number, before: number): void {
+    this.turn = requestAnimationFrame((next) => this.autoRotate(next, now));
     if (this.share < 1 || now - this.acted < IDLE_MS || state.hovered.value || state.pinned.value || document.hidden) return;
     this.orbit = turned(this.orbit, (TURN_SPEED * Math.min(100, now - before)) / 1000);
     this.host.camera.moved = now;

@@ -38,13 +38,13 @@ export function HelpDialog() {
   const close = useRef<HTMLButtonElement>(null);
   useEffect(() => {
     // Move the focus into the dialog, and restore it on close.
-    const before = document.activeElement as HTMLElement | null;
+    const previousFocus = document.activeElement as HTMLElement | null;
     close.current?.focus({ preventScroll: true });
-    return () => before?.focus();
+    return () => previousFocus?.focus();
   }, []);
   return (
     <div class="veil" onClick={() => (state.helpOpen.value = false)}>
-      <div class="card help keys" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
+      <div class="card help keys" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={trapFocus} onClick={(event) => event.stopPropagation()}>
         <header>
           <h2>Around the map</h2>
           <button class="button" ref={close} onClick={() => (state.helpOpen.value = false)}>
@@ -69,6 +69,6 @@ export function HelpDialog() {
 }
 
 /** Focus trap: the dialog has a single button. */
-function stay(event: KeyboardEvent): void {
+function trapFocus(event: KeyboardEvent): void {
   if (event.key === "Tab") event.preventDefault();
 }

@@ -10,6 +10,7 @@ const EXCERPT_LENGTH = 420;
 /** Width of the card in px, including margins, as in `style.css`. */
 const CARD_WIDTH = 392;
 
+/** The document's text, or an empty string. */
 export function textOf(document: Document): string {
   const name = state.index.value?.text ?? null;
   const found = document.values.find(([column]) => column === name) ?? null;
@@ -26,13 +27,13 @@ export function HoverCard() {
   const place = state.hoverCard.value;
   const hovered = state.hovered.value;
   if (!place || !hovered) return null;
-  const right = isPlacedLeft(place.left);
-  const low = place.top > innerHeight - 280;
+  const placedLeft = isPlacedLeft(place.left);
+  const placedAbove = place.top > innerHeight - 280;
   const style = {
-    left: right ? "auto" : `${place.left + 16}px`,
-    right: right ? `${innerWidth - place.left + 16}px` : "auto",
-    top: low ? "auto" : `${place.top + 14}px`,
-    bottom: low ? `${innerHeight - place.top + 14}px` : "auto",
+    left: placedLeft ? "auto" : `${place.left + 16}px`,
+    right: placedLeft ? `${innerWidth - place.left + 16}px` : "auto",
+    top: placedAbove ? "auto" : `${place.top + 14}px`,
+    bottom: placedAbove ? `${innerHeight - place.top + 14}px` : "auto",
   };
   const { document } = hovered;
   const text = document ? textOf(document) : "";
@@ -52,10 +53,10 @@ export function HoverCard() {
 
 /** Whether the card belongs on the left of its point: on the right it would cover a panel or leave the window. */
 function isPlacedLeft(left: number): boolean {
-  const beside = obstacles.value.filter((one) => one.panel && one.right - one.left < innerWidth / 2);
-  const before = Math.max(0, ...beside.filter((one) => one.side === "left").map((one) => one.right));
-  const behind = Math.min(innerWidth, ...beside.filter((one) => one.side === "right").map((one) => one.left));
-  return behind - left < CARD_WIDTH && left - before > behind - left;
+  const sidePanels = obstacles.value.filter((one) => one.panel && one.right - one.left < innerWidth / 2);
+  const leftEdge = Math.max(0, ...sidePanels.filter((one) => one.side === "left").map((one) => one.right));
+  const rightEdge = Math.min(innerWidth, ...sidePanels.filter((one) => one.side === "right").map((one) => one.left));
+  return rightEdge - left < CARD_WIDTH && left - leftEdge > rightEdge - left;
 }
 
 /** The first few values of a document without a text column. */

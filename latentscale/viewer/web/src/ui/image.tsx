@@ -13,11 +13,11 @@ export function PinnedImage() {
   const value = document?.values.find(([name]) => name === column)?.[1];
   if (!document || value === null || value === undefined || value === "") return null;
   const address = addressOf(value);
-  return "said" in address ? <p class="muted small">{address.said}</p> : <Picture key={address.href} href={address.href} document={document} />;
+  return "problem" in address ? <p class="muted small">{address.problem}</p> : <Picture key={address.href} href={address.href} document={document} />;
 }
 
 function addressOf(value: unknown): ImageAddress {
-  if (state.inOneFile.value) return { said: "A page in one file asks nobody for anything, for no image either." };
+  if (state.inOneFile.value) return { problem: "A page in one file asks nobody for anything, for no image either." };
   return imageAddress(value, new URL("..", location.href.replace(/[?#].*$/, "")).href, state.manifest.value!.images!.origins);
 }
 

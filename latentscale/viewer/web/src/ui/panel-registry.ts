@@ -39,6 +39,7 @@ const RESERVED_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l
 const all: Panel[] = [];
 const states = new Map<string, Signal<boolean>>();
 
+/** Add a panel to the page. */
 export function register(panel: Panel): void {
   // Programming errors are reported in development and tests.
   if (import.meta.env.DEV) check(panel);

@@ -16,19 +16,19 @@ export function PreviewCard() {
   const age = () => Math.max(0, Date.now() / 1000 - written);
   const [minutes, setMinutes] = useState(Math.floor(age() / 60));
   useEffect(() => {
-    let touched = -Infinity;
-    const touch = () => (touched = performance.now());
-    for (const kind of TOUCHES) addEventListener(kind, touch, { passive: true, capture: true });
+    let lastInput = -Infinity;
+    const onInput = () => (lastInput = performance.now());
+    for (const kind of TOUCHES) addEventListener(kind, onInput, { passive: true, capture: true });
     // Polled, since a hidden page or one in use waits.
     const timer = setInterval(() => {
       setMinutes(Math.floor(age() / 60));
-      const rested = performance.now() - touched > 1000 * IDLE_SECONDS;
+      const isIdle = performance.now() - lastInput > 1000 * IDLE_SECONDS;
       const isDue = performance.now() > 1000 * Math.max(MIN_INTERVAL, due / 4);
-      if (!document.hidden && rested && isDue && age() > due) location.reload();
+      if (!document.hidden && isIdle && isDue && age() > due) location.reload();
     }, 1000);
     return () => {
       clearInterval(timer);
-      for (const kind of TOUCHES) removeEventListener(kind, touch, { capture: true });
+      for (const kind of TOUCHES) removeEventListener(kind, onInput, { capture: true });
     };
   }, []);
   return (

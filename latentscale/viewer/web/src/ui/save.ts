@@ -23,6 +23,7 @@ export async function rowIdsOf(documents: Selection): Promise<number[]> {
   return lists.flat().sort((a, b) => a - b);
 }
 
+/** Offer content as a file download. */
 export function save(content: BlobPart, name: string, type = "text/csv"): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type }));

@@ -21,6 +21,7 @@ export function ClusterName({ label }: { label: string }) {
   return <bdi>{labelPieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
 }
 
+/** The cluster of layer 0 with an id. */
 export function clusterAt(id: number): ClusterEntry | undefined {
   return state.clustersByRef.value.get(`0.${id}`);
 }

@@ -2,12 +2,14 @@
 
 export const count = (n: number): string => n.toLocaleString("en");
 
+/** A share in percent, with a decimal below 10 %. */
 export const percent = (part: number, whole: number): string => {
   if (!whole) return "0 %";
   const value = (100 * part) / whole;
   return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)} %`;
 };
 
+/** A count with its noun. */
 export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
 
 /** Truncate to `length` characters, at a space if one is near. */

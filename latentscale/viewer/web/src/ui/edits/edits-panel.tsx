@@ -59,14 +59,14 @@ function Edit({ edit }: { edit: ClusterEdit }) {
   const ref = editRef(edit);
   const cluster = state.clustersByRef.value.get(ref);
   const name = cluster?.label ?? edit.rename ?? edit.label;
-  const said = [edit.rename !== undefined && `found as “${edit.label}”`, edit.hide !== undefined && (edit.hide ? "label hidden" : "label shown again"), edit.describe && `described: ${shortened(edit.describe, 120)}`];
+  const changes = [edit.rename !== undefined && `found as “${edit.label}”`, edit.hide !== undefined && (edit.hide ? "label hidden" : "label shown again"), edit.describe && `described: ${shortened(edit.describe, 120)}`];
   return (
     <li>
       <ClusterSwatch cluster={cluster} />
       <span class="name" dir="auto" title={name}>
         {name}
       </span>
-      <span class="muted small said">{said.filter(Boolean).join(" · ")}</span>
+      <span class="muted small said">{changes.filter(Boolean).join(" · ")}</span>
       <span class="links">
         {cluster && (
           <button

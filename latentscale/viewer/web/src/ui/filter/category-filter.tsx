@@ -28,8 +28,8 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
     const names = categoryNames(rows.map(({ code }) => code).filter((code) => codes.has(code)), column);
     set(names.length === rows.length ? null : { kind: "categories", names });
   };
-  const seen = rows.filter(({ name }) => name.toLowerCase().includes(words.trim().toLowerCase()));
-  const turned = (on: boolean) => new Set(rows.map(({ code }) => code).filter((code) => (seen.some((row) => row.code === code) ? on : chosen.has(code))));
+  const matching = rows.filter(({ name }) => name.toLowerCase().includes(words.trim().toLowerCase()));
+  const withMatching = (on: boolean) => new Set(rows.map(({ code }) => code).filter((code) => (matching.some((row) => row.code === code) ? on : chosen.has(code))));
   const coloured = state.colour.value === column.id;
   return (
     <>
@@ -43,15 +43,15 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
         />
       )}
       <p class="filter-tools">
-        <button class="link" onClick={() => choose(turned(true))}>
+        <button class="link" onClick={() => choose(withMatching(true))}>
           {words ? "Check these" : "All"}
         </button>
-        <button class="link" onClick={() => choose(turned(false))}>
+        <button class="link" onClick={() => choose(withMatching(false))}>
           {words ? "Uncheck these" : "None"}
         </button>
       </p>
       <ul class="checks" aria-label={`Values of ${column.name}, with their number of documents`}>
-        {seen.map(({ code, name, size }) => (
+        {matching.map(({ code, name, size }) => (
           <li key={code}>
             <label>
               <input type="checkbox" checked={chosen.has(code)} onChange={() => choose(state.toggled(chosen, code))} />
@@ -63,7 +63,7 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
             </label>
           </li>
         ))}
-        {!seen.length && <li class="muted small">No value has this</li>}
+        {!matching.length && <li class="muted small">No value has this</li>}
       </ul>
     </>
   );

@@ -48,8 +48,8 @@ export function FiltersPanel() {
 function Headline() {
   const counted = counts.value;
   if (!state.filters.value.size) return <span role="status">No filter</span>;
-  const looking = [...state.textMatches.value.values()].some(({ documents }) => documents === null);
-  if (!counted || looking) return <span role="status">Reading…</span>;
+  const isMatching = [...state.textMatches.value.values()].some(({ documents }) => documents === null);
+  if (!counted || isMatching) return <span role="status">Reading…</span>;
   const { base, passing } = counted;
   return (
     <span role="status">
@@ -66,9 +66,9 @@ function Item({ name, filterKey, column }: { name: string; filterKey: string; co
     if (!open || !column) return;
     watched.value = new Set(watched.value).add(filterKey);
     return () => {
-      const rest = new Set(watched.value);
-      rest.delete(filterKey);
-      watched.value = rest;
+      const remaining = new Set(watched.value);
+      remaining.delete(filterKey);
+      watched.value = remaining;
     };
   }, [open]);
   const set = (next: ColumnFilter | null) => (state.filters.value = withFilter(state.filters.value, filterKey, next));

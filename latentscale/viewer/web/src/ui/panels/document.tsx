@@ -220,11 +220,11 @@ async function firstOf(rows: readonly number[], wanted: number): Promise<Documen
 function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: number[]; title: string }) {
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
-    let gone = false;
+    let unmounted = false;
     void firstOf(rows, 5).then((found) => {
-      if (!gone) setDocuments(found);
+      if (!unmounted) setDocuments(found);
     });
-    return () => void (gone = true);
+    return () => void (unmounted = true);
   }, [cluster]);
   if (!rows.length) return null;
   return (

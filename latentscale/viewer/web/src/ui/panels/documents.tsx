@@ -275,10 +275,10 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
     setTop(0);
   }, [rows]);
   useEffect(() => {
-    const seen = new ResizeObserver(() => box.current && setHeight(box.current.clientHeight));
-    seen.observe(box.current!);
+    const observer = new ResizeObserver(() => box.current && setHeight(box.current.clientHeight));
+    observer.observe(box.current!);
     return () => {
-      seen.disconnect();
+      observer.disconnect();
       commands.point(null);
     };
   }, []);
@@ -289,12 +289,12 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
     for (const [key, found] of read) if (found === "failed") read.delete(key);
   }, [tries]);
   useEffect(() => {
-    let gone = false;
+    let unmounted = false;
     const missing = rows.slice(first, last).filter((row) => !read.has(keyOf(row)));
     void Promise.all(missing.map(readRow)).then(() => {
-      if (!gone && missing.length) redraw((n) => n + 1);
+      if (!unmounted && missing.length) redraw((n) => n + 1);
     });
-    return () => void (gone = true);
+    return () => void (unmounted = true);
   }, [rows, first, last, tries]);
   const pinned = state.pinned.value;
   const move = (to: number) => {
@@ -315,22 +315,22 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
     event.preventDefault();
     event.stopPropagation();
   };
-  const here = Math.min(active, Math.max(0, rows.length - 1));
+  const tabStop = Math.min(active, Math.max(0, rows.length - 1));
   return (
     <div class="table" ref={box} role="grid" aria-label="Documents" aria-rowcount={rows.length} onScroll={() => setTop(box.current!.scrollTop)} onKeyDown={onKey}>
       <div role="rowgroup" style={{ height: `${rows.length * ROW}px` }}>
         {rows.slice(first, last).map((row, i) => {
           const at = first + i;
           const document = read.get(keyOf(row));
-          const on = pinned !== null && pinned.position === row.position && pinned.generation === row.generation.number;
+          const isPinned = pinned !== null && pinned.position === row.position && pinned.generation === row.generation.number;
           return (
             <div
               class="document-row"
               role="row"
               key={keyOf(row)}
               aria-rowindex={at + 1}
-              aria-selected={on}
-              tabIndex={at === here ? 0 : -1}
+              aria-selected={isPinned}
+              tabIndex={at === tabStop ? 0 : -1}
               style={{ top: `${at * ROW}px` }}
               onClick={() => {
                 setActive(at);

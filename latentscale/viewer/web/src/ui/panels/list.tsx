@@ -87,20 +87,20 @@ function NewestDocuments() {
   const last = generations.length - 1;
   // Placed documents are not part of the map: the page colours by origin instead.
   if (!last || !state.index.value || generations[last].placed) return null;
-  const on = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
+  const isMarked = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
   const { added } = generations[last];
   return (
     <button
       class="newest"
-      aria-pressed={on}
+      aria-pressed={isMarked}
       title={added ? `Added ${added}` : generationName(generations[last], last)}
       onClick={() => {
-        chooseCategories(addedEntry()!, on ? [] : [last]);
-        state.colour.value = on ? "cluster" : ADDED;
+        chooseCategories(addedEntry()!, isMarked ? [] : [last]);
+        state.colour.value = isMarked ? "cluster" : ADDED;
       }}
     >
       <span class="dot" style={{ backgroundColor: css(codeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
-      {on ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
+      {isMarked ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
     </button>
   );
 }

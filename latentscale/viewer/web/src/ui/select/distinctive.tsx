@@ -73,14 +73,14 @@ export function DistinctiveFeatures({ selection }: { selection: Selection }) {
   const [apart, setApart] = useState<Comparison | null>(null);
   const [words, setWords] = useState<Awaited<ReturnType<typeof compareWords>> | "reading">("reading");
   useEffect(() => {
-    let gone = false;
-    const ifMounted = <T,>(set: (found: T) => void) => (found: T) => void (gone || set(found));
+    let unmounted = false;
+    const ifMounted = <T,>(set: (found: T) => void) => (found: T) => void (unmounted || set(found));
     const failed = (error: Error) => state.report("What sets the selection apart", error);
     setApart(null);
     setWords("reading");
     compareSelection(selection).then(ifMounted(setApart), failed);
     compareWords(selection).then(ifMounted(setWords), failed);
-    return () => void (gone = true);
+    return () => void (unmounted = true);
   }, [selection]);
   if (!apart) return <p class="muted" role="status">Comparing…</p>;
   const { base, selected, clusters, values, shifts } = apart;

@@ -9,6 +9,7 @@ const MARGIN = 18;
 /** Bottom of the two title lines in px. */
 const BELOW_TITLE = 64;
 
+/** The map as a PNG. Throws if the browser cannot encode it. */
 export async function drawPicture(): Promise<Blob> {
   const map = document.getElementById("canvas") as HTMLCanvasElement;
   const frame = map.getBoundingClientRect();

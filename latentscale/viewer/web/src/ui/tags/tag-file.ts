@@ -10,6 +10,7 @@ import { valueText } from "../words";
 /** Maximum documents that are read for their own ids; more are identified by row id only. */
 const MAX_READ = 5_000;
 
+/** The CSV of tags, sorted by tag and row id. */
 export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
   const idColumn = await ownIdColumn(tags);
   const rows: [rowId: number, own: string, tag: string][] = [];
@@ -25,10 +26,10 @@ export async function tagFile(tags: readonly state.Tagged[]): Promise<string> {
     });
   }
   // Jobs that match by own id would skip documents without one.
-  const owned = idColumn !== null && rows.every(([, own]) => own.trim() !== "");
+  const hasOwnIds = idColumn !== null && rows.every(([, own]) => own.trim() !== "");
   rows.sort((a, b) => (a[2] < b[2] ? -1 : a[2] > b[2] ? 1 : a[0] - b[0]));
-  const header = owned ? ["row_id", idColumn, "tag"] : ["row_id", "tag"];
-  const lines = rows.map(([rowId, own, tag]) => (owned ? [String(rowId), own, tag] : [String(rowId), tag]));
+  const header = hasOwnIds ? ["row_id", idColumn, "tag"] : ["row_id", "tag"];
+  const lines = rows.map(([rowId, own, tag]) => (hasOwnIds ? [String(rowId), own, tag] : [String(rowId), tag]));
   return [header, ...lines].map((line) => `${line.map(csvValue).join(",")}\n`).join("");
 }
 

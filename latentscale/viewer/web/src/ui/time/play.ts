@@ -21,6 +21,7 @@ export interface PlayState {
   kept: StripSettings;
 }
 
+/** Start the animation; `now` gives the current state, `show` sets a range. */
 export function play(now: () => PlayState | null, show: (stretch: Stretch) => void): void {
   const first = now();
   if (!first) return;

@@ -11,13 +11,14 @@ import type { SeriesSplit } from "./series";
 export interface Counted extends TimeCounts {
   base: Base;
   bars: Bars;
-  told: SeriesSplit | null;
+  split: SeriesSplit | null;
 }
 
 export const counted = signal<Counted | null>(null);
 let latest = 0;
 
-export async function updateCounts(time: TimeColumn, bars: Bars, told: SeriesSplit | null): Promise<void> {
+/** Recompute the counts; results of outdated calls are dropped. */
+export async function updateCounts(time: TimeColumn, bars: Bars, split: SeriesSplit | null): Promise<void> {
   const own = ++latest;
   try {
     const base = await readBase();
@@ -31,7 +32,7 @@ export async function updateCounts(time: TimeColumn, bars: Bars, told: SeriesSpl
       clusters: tile.cluster,
     }));
     if (own !== latest) return;
-    counted.value = { ...countTimes(tiles, bars.edges, told && told.of, told?.series.length ?? 0), base, bars, told };
+    counted.value = { ...countTimes(tiles, bars.edges, split && split.of, split?.series.length ?? 0), base, bars, split };
   } catch (error) {
     if (own === latest) state.report("Over time", error as Error);
   }

@@ -82,8 +82,8 @@ class Strip {
   step(by: number): void {
     const bars = this.now.value!.bars.edges.length - 1;
     const [from, to] = this.stretch.value ?? (by > 0 ? [-1, 0] : [bars, bars + 1]);
-    const held = Math.min(bars - to, Math.max(-from, by));
-    this.set([from + held, to + held]);
+    const clamped = Math.min(bars - to, Math.max(-from, by));
+    this.set([from + clamped, to + clamped]);
   }
 
   play(): void {
@@ -99,12 +99,12 @@ class Strip {
   keepCounting(): () => void {
     // Its own filter does not affect its counts.
     const others = computed(() => JSON.stringify([...state.filters.value].filter(([key]) => key !== this.now.value?.key)));
-    const apart = computed(() => this.kept.value.bars !== "all");
+    const bySeries = computed(() => this.kept.value.bars !== "all");
     return effect(() => {
       void [others.value, state.textMatches.value, state.shownClusters.value];
       const now = this.now.value;
-      const told = apart.value ? seriesSplit() : null;
-      if (now) void updateCounts(now.time, now.bars, told);
+      const split = bySeries.value ? seriesSplit() : null;
+      if (now) void updateCounts(now.time, now.bars, split);
     });
   }
 }
@@ -177,19 +177,19 @@ function StretchStatus({ strip }: { strip: Strip }) {
   // A filter from a link or the filters panel may not align with bars.
   const exact = !stretch || !filter || writeFilter(filter) === writeFilter(filterOf(time, bars.edges, stretch));
   const inside = exact ? found && found.passing.slice(from, to).reduce((sum, n) => sum + n, 0) : (counts.value?.passing ?? null);
-  const when = exact ? (to - from === 1 ? bars.said(from) : `${bars.said(from)} – ${bars.said(to - 1)}`) : rangeText(time.column, filter);
-  const strays = found ? found.before + found.after : 0;
+  const rangeLabel = exact ? (to - from === 1 ? bars.label(from) : `${bars.label(from)} – ${bars.label(to - 1)}`) : rangeText(time.column, filter);
+  const outliers = found ? found.before + found.after : 0;
   return (
     // Screen readers are not notified of each animation step.
     <p class="time-said" role="status" aria-live={state.playing.value ? "off" : "polite"}>
-      <b>{when}</b>
+      <b>{rangeLabel}</b>
       {found && inside !== null && (
         <span class="muted">
           {" "}
           {count(inside)} of {found.base.whole ? "all" : "the"} {plural(found.base.documents, "document")}
           {found.base.whole ? "" : ` read, of ${count(state.documents.value)}`}
           {!stretch && found.none > 0 && `, ${count(found.none)} without a date`}
-          {!stretch && strays > 0 && `, ${count(strays)} before or after`}
+          {!stretch && outliers > 0 && `, ${count(outliers)} before or after`}
         </span>
       )}{" "}
       {stretch && (
@@ -197,7 +197,7 @@ function StretchStatus({ strip }: { strip: Strip }) {
           All of the time
         </button>
       )}
-      {!stretch && (strip.kept.value.whole || strays > 0) && time.body[1] - time.body[0] < time.high - time.low && (
+      {!stretch && (strip.kept.value.whole || outliers > 0) && time.body[1] - time.body[0] < time.high - time.low && (
         <button class="link" onClick={() => strip.keep({ whole: !strip.kept.value.whole })}>
           {strip.kept.value.whole ? "Without the strays" : "Show those too"}
         </button>
@@ -236,7 +236,7 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
             max={last}
             value={from}
             aria-label="The stretch begins with"
-            aria-valuetext={bars.said(from)}
+            aria-valuetext={bars.label(from)}
             onInput={(event) => {
               const value = clampSlider(event.currentTarget, 0, last - 1);
               set([value, Math.max(to, value + 1)]);
@@ -248,7 +248,7 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
             max={last}
             value={to}
             aria-label="The stretch ends with"
-            aria-valuetext={bars.said(to - 1)}
+            aria-valuetext={bars.label(to - 1)}
             onInput={(event) => {
               const value = clampSlider(event.currentTarget, 1, last);
               set([Math.min(from, value - 1), value]);
@@ -266,9 +266,9 @@ function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; str
   const sum = (counts: Float64Array) => counts.slice(from, to).reduce((all, n) => all + n, 0);
   return (
     <div class="time-legend">
-      {found.told && (
+      {found.split && (
         <ul aria-label="Clusters, with their number of documents in the stretch">
-          {found.told.series.map(({ name, rgb, ref }, s) => {
+          {found.split.series.map(({ name, rgb, ref }, s) => {
             if (!found.series[s].some((n) => n > 0)) return null;
             return (
               <li key={ref ?? name}>
@@ -295,10 +295,10 @@ function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; str
 }
 
 /** CSV with a row per bar: its documents, and those of each series. */
-function csvOf({ bars, passing, told, series }: Counted): string {
+function csvOf({ bars, passing, split, series }: Counted): string {
   // Prevent names from being interpreted as spreadsheet formulas.
   const quoted = (text: string) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
-  const names = told?.series.map(({ name }) => quoted(name)) ?? [];
-  const rows = Array.from(passing, (n, k) => [quoted(bars.said(k)), n, ...series.map((own) => own[k])].join(","));
+  const names = split?.series.map(({ name }) => quoted(name)) ?? [];
+  const rows = Array.from(passing, (n, k) => [quoted(bars.label(k)), n, ...series.map((own) => own[k])].join(","));
   return `${["time", "documents", ...names].join(",")}\n${rows.join("\n")}\n`;
 }

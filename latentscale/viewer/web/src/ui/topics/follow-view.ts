@@ -18,13 +18,13 @@ interface FollowedView {
 export function useFollowView(box: RefObject<HTMLElement | null>, tree: TopicTree, least: number, room: number, follows: boolean): FollowedView {
   const counted = state.clustersInView.value;
   const [step, setStep] = useState<FollowedView>({ seen: null, opened: new Set() });
-  const behind = useRef(false);
+  const isStale = useRef(false);
   useEffect(() => {
     state.treeShown.value = true;
     return () => void (state.treeShown.value = false);
   }, []);
   const update = () => {
-    behind.current = false;
+    isStale.current = false;
     const seen = counted && countsOf(tree, counted);
     // Before anything is drawn, as if the whole map were in view.
     const all = seen ?? new Map([...tree.byRef.values()].map((topic) => [topic, topic.cluster.size]));
@@ -33,16 +33,16 @@ export function useFollowView(box: RefObject<HTMLElement | null>, tree: TopicTre
   };
   useEffect(() => {
     const list = box.current!;
-    if (step.seen !== null && (list.matches(":hover") || list.querySelector(":focus-visible"))) behind.current = true;
+    if (step.seen !== null && (list.matches(":hover") || list.querySelector(":focus-visible"))) isStale.current = true;
     else update();
-    const released = () => {
-      if (behind.current && !list.matches(":hover")) update();
+    const catchUp = () => {
+      if (isStale.current && !list.matches(":hover")) update();
     };
-    list.addEventListener("pointerleave", released);
-    list.addEventListener("focusout", released);
+    list.addEventListener("pointerleave", catchUp);
+    list.addEventListener("focusout", catchUp);
     return () => {
-      list.removeEventListener("pointerleave", released);
-      list.removeEventListener("focusout", released);
+      list.removeEventListener("pointerleave", catchUp);
+      list.removeEventListener("focusout", catchUp);
     };
   }, [counted, tree, least, room, follows]);
   return step;

@@ -60,42 +60,42 @@ function Tree({ labels }: { labels: LabelsFile }) {
   }, [opened]);
 
   const [active, setActive] = useState("");
-  const here = Math.max(0, rows.findIndex((row) => refOf(row) === active));
+  const activeIndex = Math.max(0, rows.findIndex((row) => refOf(row) === active));
   const go = (to: number): void => {
     const at = Math.min(rows.length - 1, Math.max(0, to));
     setActive(refOf(rows[at]));
     list.show(at);
     requestAnimationFrame(() => box.current?.querySelector<HTMLElement>(`[data-row="${at}"]`)?.focus());
   };
-  const turn = (topics: readonly Topic[], open: boolean): void => {
+  const setExpanded = (topics: readonly Topic[], open: boolean): void => {
     const set = search ? setTurnedInSearch : setTurned;
     set((old) => new Map([...old, ...topics.map(({ ref }) => [ref, open] as const)]));
   };
   const typed = useRef({ text: "", at: 0 });
   const onKey = (event: KeyboardEvent): void => {
-    const row = rows[here];
+    const row = rows[activeIndex];
     if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
     const topic = row === NOISE ? null : row.topic;
     const open = row === NOISE ? null : row.open;
     const page = Math.max(1, Math.floor(box.current!.clientHeight / ROW) - 1);
     const steps: Record<string, () => void> = {
-      ArrowDown: () => go(here + 1),
-      ArrowUp: () => go(here - 1),
-      PageDown: () => go(here + page),
-      PageUp: () => go(here - page),
+      ArrowDown: () => go(activeIndex + 1),
+      ArrowUp: () => go(activeIndex - 1),
+      PageDown: () => go(activeIndex + page),
+      PageUp: () => go(activeIndex - page),
       Home: () => go(0),
       End: () => go(rows.length - 1),
       Enter: () => toggleTopic(row),
       " ": () => toggleTopic(row),
-      ArrowRight: () => (open ? go(here + 1) : topic && open === false && turn([topic], true)),
-      ArrowLeft: () => (topic && open ? turn([topic], false) : topic?.parent && go(rows.findIndex((other) => refOf(other) === topic.parent!.ref))),
-      "*": () => turn((topic?.parent?.children ?? tree.roots).filter(({ children }) => children.length > 0), true),
+      ArrowRight: () => (open ? go(activeIndex + 1) : topic && open === false && setExpanded([topic], true)),
+      ArrowLeft: () => (topic && open ? setExpanded([topic], false) : topic?.parent && go(rows.findIndex((other) => refOf(other) === topic.parent!.ref))),
+      "*": () => setExpanded((topic?.parent?.children ?? tree.roots).filter(({ children }) => children.length > 0), true),
     };
     if (event.key in steps) steps[event.key]();
     else if (/^[\p{L}\p{N}]$/u.test(event.key)) {
       const before = event.timeStamp - typed.current.at < TYPE_AHEAD_MS ? typed.current.text : "";
       typed.current = { text: before + event.key, at: event.timeStamp };
-      const at = typeAhead(rows.map(nameOf), here, typed.current.text);
+      const at = typeAhead(rows.map(nameOf), activeIndex, typed.current.text);
       if (at >= 0) go(at);
     } else return;
     event.preventDefault();
@@ -125,7 +125,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
           <Icon path={EYE} />
         </button>
         {parents.length > 0 && (
-          <button class="icon" aria-label={anyOpen ? "Close all topics" : "Open all topics"} title={anyOpen ? "Close all" : "Open all"} onClick={() => turn(parents, !anyOpen)}>
+          <button class="icon" aria-label={anyOpen ? "Close all topics" : "Open all topics"} title={anyOpen ? "Close all" : "Open all"} onClick={() => setExpanded(parents, !anyOpen)}>
             <Icon path={anyOpen ? FOLD : UNFOLD} />
           </button>
         )}
@@ -134,7 +134,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
         <div style={{ height: `${rows.length * ROW}px` }}>
           {rows.map((row, at) =>
             // The row with the tab stop is always rendered.
-            (at >= list.first && at < list.last) || at === here ? (
+            (at >= list.first && at < list.last) || at === activeIndex ? (
               <TreeItem
                 key={refOf(row)}
                 row={row}
@@ -142,7 +142,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
                 height={ROW}
                 roots={tree.roots.length}
                 flat={parents.length === 0}
-                focusable={at === here}
+                focusable={at === activeIndex}
                 seen={marksRows ? isSeen(row) : null}
                 found={search?.found ?? null}
                 onChoose={() => {
@@ -151,7 +151,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
                 }}
                 onTurn={() => {
                   setActive(refOf(row));
-                  if (row !== NOISE) turn([row.topic], !row.open);
+                  if (row !== NOISE) setExpanded([row.topic], !row.open);
                 }}
               />
             ) : null,

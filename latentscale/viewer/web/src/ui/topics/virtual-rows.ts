@@ -17,6 +17,7 @@ export interface VisibleRows {
   onScroll(): void;
 }
 
+/** Which of `count` rows of `height` px to render in a scrolling list. */
 export function useVisibleRows(box: RefObject<HTMLElement | null>, count: number, height: number): VisibleRows {
   const [top, setTop] = useState(0);
   const [size, setSize] = useState({ height: 400, room: 14 });
@@ -39,10 +40,10 @@ export function useVisibleRows(box: RefObject<HTMLElement | null>, count: number
   }, [height]);
   const onScroll = () => setTop(box.current!.scrollTop);
   // Clamp the offset after the list has become shorter.
-  const from = Math.min(top, Math.max(0, count * height - size.height));
+  const offset = Math.min(top, Math.max(0, count * height - size.height));
   return {
-    first: Math.max(0, Math.floor(from / height) - MARGIN),
-    last: Math.min(count, Math.ceil((from + size.height) / height) + MARGIN),
+    first: Math.max(0, Math.floor(offset / height) - MARGIN),
+    last: Math.min(count, Math.ceil((offset + size.height) / height) + MARGIN),
     room: size.room,
     show(row, above = 0) {
       const list = box.current!;
