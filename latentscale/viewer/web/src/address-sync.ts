@@ -3,7 +3,7 @@
 import { effect, untracked } from "@preact/signals";
 import { readAddress, writeAddress, type AddressState } from "./engine/address";
 import { BANDS } from "./engine/density-bands";
-import { categoriesOf, categoryNames, colourName, colourOf } from "./engine/column-names";
+import { categoryCodes, categoryNames, colourName, colourFromName } from "./engine/column-names";
 import { columnOf, keyOf, withFilter, type Filters } from "./engine/filters";
 import { betterScale } from "./engine/scale";
 import type { MapView } from "./map/map-view";
@@ -74,15 +74,15 @@ function applyColumns(): void {
   // A preview has no clusters: coloured by cluster, it would be all grey.
   const { colour = state.manifest.value?.preview ? "density" : "cluster", categories = [] } = pending;
   const columns = state.index.value?.colours;
-  const found = colour === BANDS && !state.hasHeights.value ? null : colourOf(colour, columns ?? []);
+  const found = colour === BANDS && !state.hasHeights.value ? null : colourFromName(colour, columns ?? []);
   if (!columns && found === null) return;
   if (found === null) reportMissing(`column ${colour.replace(/^@/, "")} to colour by`);
   state.colour.value = found ?? "cluster";
   if (!columns) return;
-  state.sizeBy.value = (pending.sizeBy && colourOf(pending.sizeBy, columns)) ?? "";
+  state.sizeBy.value = (pending.sizeBy && colourFromName(pending.sizeBy, columns)) ?? "";
   if (pending.sizeBy && !state.sizeColumn.value) reportMissing(`numbers ${pending.sizeBy.slice(1)} to size points by`);
   const { column } = state;
-  const names = categoryNames(categoriesOf(categories, column.value), column.value);
+  const names = categoryNames(categoryCodes(categories, column.value), column.value);
   if (column.value && names.length) state.filters.value = withFilter(state.filters.value, keyOf(column.value), { kind: "categories", names });
   dropUnknownFilters();
 }

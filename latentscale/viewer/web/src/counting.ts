@@ -17,7 +17,7 @@ const MAX_TILES = 16;
 let reading: Promise<Base> | null = null;
 
 /** Tiles that the counts are taken over; read once. */
-export function readBase(): Promise<Base> {
+export function readCountedTiles(): Promise<Base> {
   reading ??= sampleTiles(state.generations.value, MAX_TILES).then(({ tiles, whole }) => ({
     tiles,
     whole,
@@ -61,7 +61,7 @@ function memoized(make: (tile: LoadedTile) => Uint8Array): (tile: LoadedTile) =>
 }
 
 /** Counts of a column: over all documents, and over those that pass the other filters. */
-export interface Counted {
+export interface ColumnCounts {
   /** Categories: 256 counts by code. Otherwise one count per histogram bin, then one for missing values. */
   all: Float64Array;
   passing: Float64Array;
@@ -71,22 +71,22 @@ export interface Counts {
   base: Base;
   /** Documents that pass all conditions. */
   passing: number;
-  columns: ReadonlyMap<string, Counted>;
+  columns: ReadonlyMap<string, ColumnCounts>;
   /** Documents that pass the filters, by cluster of layer 0; null without filters. */
   clusters: ReadonlyMap<number, number> | null;
 }
 
 /** Keys of the columns whose counts are displayed, and so computed. */
-export const watched = signal<ReadonlySet<string>>(new Set());
+export const displayedColumns = signal<ReadonlySet<string>>(new Set());
 export const counts = signal<Counts | null>(null);
 
 async function count(): Promise<Counts> {
-  const base = await readBase();
+  const base = await readCountedTiles();
   const all = await conditions(base);
-  const columns = new Map<string, Counted>();
+  const columns = new Map<string, ColumnCounts>();
   for (const column of state.index.value?.colours ?? []) {
     const key = keyOf(column);
-    if (!watched.value.has(key)) continue;
+    if (!displayedColumns.value.has(key)) continue;
     const published = publishedCounts(column);
     const narrowed = all.some(({ name }) => name !== key);
     if (published && !narrowed) {
@@ -114,7 +114,7 @@ export function startCounting(): void {
   if (started) return;
   started = true;
   effect(() => {
-    void [activeFilters.value, state.textMatches.value, state.filters.value, state.shownClusters.value, watched.value, state.index.value];
+    void [activeFilters.value, state.textMatches.value, state.filters.value, state.shownClusters.value, displayedColumns.value, state.index.value];
     if (!state.index.value) return;
     const own = ++latest;
     count()

@@ -1,7 +1,7 @@
 /** The active filters, and masks of the points of a tile that pass them. */
 
 import { computed } from "@preact/signals";
-import { columnOf, test } from "./engine/filters";
+import { columnOf, predicateOf } from "./engine/filters";
 import type { LoadedTile } from "./engine/generation";
 import { maskOf, type Selection } from "./engine/selection";
 import { TileColumns } from "./engine/tile-columns";
@@ -15,7 +15,7 @@ export const activeFilters = computed(() => {
   const columns = state.index.value?.colours ?? [];
   return [...state.filters.value].flatMap(([key, filter]) => {
     const column = filter.kind === "text" ? null : columnOf(key, columns);
-    return column ? [{ key, column, passes: test(filter, column) }] : [];
+    return column ? [{ key, column, passes: predicateOf(filter, column) }] : [];
   });
 });
 

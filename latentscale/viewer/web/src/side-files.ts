@@ -4,7 +4,7 @@
  */
 
 import { effect } from "@preact/signals";
-import { decoded, MissingFile, type Store } from "./engine/store";
+import { decodeFile, MissingFile, type Store } from "./engine/store";
 import { hasEdits } from "./engine/edit-storage";
 import { ViewerError, type ClusterDetail, type HuesFile, type LabelsFile, type Manifest } from "./engine/format";
 import type { Generation } from "./engine/generation";
@@ -91,7 +91,7 @@ export class SideFiles {
       return { entry: generation.entry, index, removed: counts };
     });
     const all = await Promise.all(parts);
-    state.index.value = await decoded(this.generations.map((one) => one.name("index.json")).join(", "), () => mergeIndexes(all));
+    state.index.value = await decodeFile(this.generations.map((one) => one.name("index.json")).join(", "), () => mergeIndexes(all));
   }
 }
 

@@ -1,7 +1,7 @@
 /** State of the page: signals that panels read and the map follows. */
 
 import { computed, signal } from "@preact/signals";
-import { categoriesOf } from "./engine/column-names";
+import { categoryCodes } from "./engine/column-names";
 import type { Theme } from "./engine/colour";
 import { keyOf, type Filters } from "./engine/filters";
 import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest, NumberColumn } from "./engine/format";
@@ -327,7 +327,7 @@ export const sizeColumn = computed<NumberColumn | null>(() => {
 /** Codes of the colour column's categories that its filter selects. */
 export const categories = computed<ReadonlySet<number>>(() => {
   const filter = column.value && filters.value.get(keyOf(column.value));
-  return new Set(filter?.kind === "categories" ? categoriesOf(filter.names, column.value) : []);
+  return new Set(filter?.kind === "categories" ? categoryCodes(filter.names, column.value) : []);
 });
 
 /** The ancestor of a cluster in a layer, or the highest one below it. */

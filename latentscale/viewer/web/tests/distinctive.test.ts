@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { BINS, binOf, countBins, countClusters, countCodes, conditionMask, type Base } from "../src/engine/crossfilter";
-import { countSelectedIn, share, shares, shift, evenSample, significant } from "../src/engine/distinctive";
+import { countSelectedIn, shareOf, sharesByCode, shiftOf, evenSample, significant } from "../src/engine/distinctive";
 import type { NumberColumn } from "../src/engine/format";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
 import { rangesOf } from "../src/engine/selection";
@@ -43,7 +43,7 @@ describe("what sets a selection apart", () => {
 
   it("is counted in it and in all", () => {
     expect(countSelectedIn(base, selection)).toBe(selected.length);
-    const found = shares(base, selection, () => codes, (code) => (code === 255 ? null : `kind ${code}`));
+    const found = sharesByCode(base, selection, () => codes, (code) => (code === 255 ? null : `kind ${code}`));
     expect(found.map(({ name }) => name).sort()).toEqual(["kind 0", "kind 1", "kind 2"]);
     const one = found.find(({ name }) => name === "kind 1")!;
     expect([one.inside, one.all]).toEqual([selected.filter((i) => codes[i] === 1).length, here.filter((i) => codes[i] === 1).length]);
@@ -54,25 +54,25 @@ describe("what sets a selection apart", () => {
   it("has as evidence the log-likelihood ratio of a table of two by two", () => {
     // By hand: 30 of 100 against 10 of 900.
     const terms = [[30, 100 * 40], [70, 100 * 960], [10, 900 * 40], [890, 900 * 960]].map(([n, e]) => n * Math.log((n * 1000) / e));
-    const { evidence, lift } = share("x", 30, 100, 40, 1000);
+    const { evidence, lift } = shareOf("x", 30, 100, 40, 1000);
     expect(evidence).toBeCloseTo(2 * terms.reduce((sum, term) => sum + term), 6);
     expect(lift).toBeCloseTo(7.5);
-    expect(share("even", 10, 100, 100, 1000).evidence).toBeCloseTo(0, 6);
-    expect(share("none", 0, 100, 50, 1000).lift).toBe(0);
-    expect(significant([share("a", 30, 100, 40, 1000), share("b", 60, 100, 70, 1000), share("c", 11, 100, 100, 1000)]).map(({ name }) => name)).toEqual(["b", "a"]);
+    expect(shareOf("even", 10, 100, 100, 1000).evidence).toBeCloseTo(0, 6);
+    expect(shareOf("none", 0, 100, 50, 1000).lift).toBe(0);
+    expect(significant([shareOf("a", 30, 100, 40, 1000), shareOf("b", 60, 100, 70, 1000), shareOf("c", 11, 100, 100, 1000)]).map(({ name }) => name)).toEqual(["b", "a"]);
   });
 
   it("tells how often its values are the larger ones, ties by halves", () => {
-    const found = shift(base, selection, column, () => numbers)!;
+    const found = shiftOf(base, selection, column, () => numbers)!;
     expect(found.larger).toBe(1);
     expect(found.medianInside).toBeGreaterThan(found.medianOutside);
-    expect(shift(base, selection, column, () => new Float32Array(count).fill(3))!.larger).toBe(0.5);
-    expect(shift(base, selection, column, () => new Float32Array(count).fill(NaN))).toBeNull();
+    expect(shiftOf(base, selection, column, () => new Float32Array(count).fill(3))!.larger).toBe(0.5);
+    expect(shiftOf(base, selection, column, () => new Float32Array(count).fill(NaN))).toBeNull();
     const brute = here.filter((i) => i % 9 && i < 700);
     const odd = Float32Array.from(numbers, (value) => value % 10);
     const inside = selected.filter((i) => i % 9);
     const wins = inside.flatMap((i) => brute.map((k) => (odd[i] > odd[k] ? 1 : odd[i] === odd[k] ? 0.5 : 0)));
-    expect(shift(base, selection, column, () => odd)!.larger).toBeCloseTo(wins.reduce<number>((sum, win) => sum + win, 0) / wins.length, 9);
+    expect(shiftOf(base, selection, column, () => odd)!.larger).toBeCloseTo(wins.reduce<number>((sum, win) => sum + win, 0) / wins.length, 9);
   });
 
   it("is told from texts that are spread over all of it", () => {

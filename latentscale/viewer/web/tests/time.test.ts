@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { test as testOf, readFilter, writeFilter } from "../src/engine/filters";
+import { predicateOf as testOf, readFilter, writeFilter } from "../src/engine/filters";
 import type { CategoryColumn, ColourColumn, NumberColumn } from "../src/engine/format";
 import { barOf, barsOf, firstStretch, countTimes, filterOf, nextStretch, stretchOf, timeColumns, type TimeColumn } from "../src/engine/time";
 

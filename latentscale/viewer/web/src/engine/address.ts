@@ -37,7 +37,7 @@ export interface AddressState {
 /** The fragment of a state, with `#`; empty for the initial state. */
 export function writeAddress(state: AddressState): string {
   const parts: string[] = [];
-  if (state.view) parts.push(`v=${[...places(state.view.slice(0, 2), state.view[2]), Number(state.view[2].toPrecision(7))].join(",")}`);
+  if (state.view) parts.push(`v=${[...rounded(state.view.slice(0, 2), state.view[2]), Number(state.view[2].toPrecision(7))].join(",")}`);
   if (state.theme) parts.push(`t=${state.theme}`);
   if (state.colour && state.colour !== "cluster") parts.push(`c=${encodeURIComponent(state.colour)}`);
   if (state.scale) parts.push(`s=${state.scale}`);
@@ -58,11 +58,11 @@ export function writeAddress(state: AddressState): string {
 }
 
 function orbitText([turn, tilt, distance, ...target]: NonNullable<AddressState["orbit"]>): string {
-  return [...[turn, tilt, distance].map((v) => Number(v.toPrecision(5))), ...places(target, distance)].join(",");
+  return [...[turn, tilt, distance].map((v) => Number(v.toPrecision(5))), ...rounded(target, distance)].join(",");
 }
 
 /** Rounded to a small fraction of a pixel in a view that spans `span` map units. */
-const places = (values: readonly number[], span: number): number[] =>
+const rounded = (values: readonly number[], span: number): number[] =>
   values.map((v) => Number(v.toFixed(Math.min(20, Math.max(0, Math.ceil(5 - Math.log10(span)))))));
 
 /** Parse a fragment. Invalid parts are ignored: addresses are edited by hand. */

@@ -10,7 +10,7 @@ export function colourName(colour: string, columns: readonly ColourColumn[]): st
 }
 
 /** The colouring that an address names; null if the map has no such column. Links of early versions contain ids. */
-export function colourOf(name: string, columns: readonly ColourColumn[]): string | null {
+export function colourFromName(name: string, columns: readonly ColourColumn[]): string | null {
   const column = name.startsWith("@") ? columns.find((one) => one.name === name.slice(1)) : columns.find(({ id }) => id === name);
   if (column) return column.id;
   return /^(cluster|layer:\d+|nearest_cluster|density|density_bands)$/.test(name) ? name : null;
@@ -23,7 +23,7 @@ export function categoryNames(codes: Iterable<number>, column: ColourColumn | nu
 }
 
 /** Category codes of names in an address; names that the column does not have are dropped. */
-export function categoriesOf(names: readonly string[], column: ColourColumn | null): number[] {
+export function categoryCodes(names: readonly string[], column: ColourColumn | null): number[] {
   if (column?.kind !== "categories") return [];
   const codes = names.map((name) =>
     name.startsWith("@") ? column.categories.findIndex(([category]) => category === name.slice(1)) : Number(name),

@@ -23,7 +23,7 @@ export const MIN_EVIDENCE = 10.83;
  * Statistics of a feature that `inside` of `selected` documents have, and `all` of `documents`, which include the
  * selected ones.
  */
-export function share(name: string, inside: number, selected: number, all: number, documents: number): Share {
+export function shareOf(name: string, inside: number, selected: number, all: number, documents: number): Share {
   const lift = all && selected ? inside / selected / (all / documents) : 0;
   const cells = [
     [inside, selected, all],
@@ -55,7 +55,7 @@ export function countSelectedIn(base: Base, selection: Selection): number {
 }
 
 /** Statistics of each code of a tile column; codes without a name are skipped. */
-export function shares(
+export function sharesByCode(
   base: Base,
   selection: Selection,
   codeOf: (tile: LoadedTile) => ArrayLike<number>,
@@ -75,7 +75,7 @@ export function shares(
   });
   return [...counts].flatMap(([code, [inside, all]]) => {
     const name = nameOf(code);
-    return name === null ? [] : [share(name, inside, selected, all, base.documents)];
+    return name === null ? [] : [shareOf(name, inside, selected, all, base.documents)];
   });
 }
 
@@ -93,7 +93,7 @@ export interface Shift {
 }
 
 /** Null if either side has no values. */
-export function shift(base: Base, selection: Selection, column: NumberColumn, values: (tile: LoadedTile) => Float32Array): Shift | null {
+export function shiftOf(base: Base, selection: Selection, column: NumberColumn, values: (tile: LoadedTile) => Float32Array): Shift | null {
   const [inside, outside]: [number[], number[]] = [[], []];
   let current: LoadedTile | null = null;
   let own: ArrayLike<number> = [];

@@ -1,6 +1,6 @@
 /** Filters on columns. A document is shown if it passes all of them. */
 
-import { categoriesOf, colourName, colourOf } from "./column-names";
+import { categoryCodes, colourName, colourFromName } from "./column-names";
 import type { ColourColumn } from "./format";
 
 export type ColumnFilter =
@@ -19,7 +19,7 @@ export const keyOf = (column: ColourColumn): string => colourName(column.id, [co
 
 /** The colour column of a filter key, or null. */
 export function columnOf(key: string, columns: readonly ColourColumn[]): ColourColumn | null {
-  const id = colourOf(key, columns);
+  const id = colourFromName(key, columns);
   return columns.find((column) => column.id === id) ?? null;
 }
 
@@ -32,9 +32,9 @@ export function withFilter(filters: Filters, key: string, filter: ColumnFilter |
 }
 
 /** The predicate of a filter on a column's values. A filter of another kind than the column passes everything. */
-export function test(filter: ColumnFilter, column: ColourColumn): (value: number) => boolean {
+export function predicateOf(filter: ColumnFilter, column: ColourColumn): (value: number) => boolean {
   if (filter.kind === "categories" && column.kind === "categories") {
-    const codes = new Set(categoriesOf(filter.names, column));
+    const codes = new Set(categoryCodes(filter.names, column));
     return (value) => codes.has(value);
   }
   if (filter.kind === "range" && column.kind !== "categories") {

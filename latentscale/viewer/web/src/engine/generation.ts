@@ -6,7 +6,7 @@ import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
 import { refinedPositions, fineLevels, STEPS, stepOf } from "./positions";
 import { has, sizeOf, type Ranges } from "./selection";
-import { Cache, decoded, type Store } from "./store";
+import { Cache, decodeFile, type Store } from "./store";
 
 export interface LoadedTile extends TilePoints {
   generation: Generation;
@@ -114,7 +114,7 @@ export class Generation {
     if (!removed?.count) return Promise.resolve({ positions: new Float64Array(0), counts: null });
     return this.once("removed", async () => {
       const bytes = await this.store.file(removed.url);
-      return decoded(removed.url, () => decodeRemoved(bytes, removed.count));
+      return decodeFile(removed.url, () => decodeRemoved(bytes, removed.count));
     });
   }
 
@@ -127,7 +127,7 @@ export class Generation {
   async tile(info: TileInfo, signal?: AbortSignal): Promise<LoadedTile> {
     const name = this.name(`tiles/${info.key}.parquet`);
     const [bytes, { positions }] = await Promise.all([this.store.file(name, signal), this.removed()]);
-    const points = await decoded(name, () => decodeTile(bytes, info.count));
+    const points = await decodeFile(name, () => decodeTile(bytes, info.count));
     const start = lowerBound(positions, info.first);
     let end = start;
     for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = REMOVED;
@@ -157,7 +157,7 @@ export class Generation {
         const names = [...own, ...(await this.index()).colours.map((entry) => entry.id)];
         const name = this.name(`tiles/${info.key}.parquet`);
         const bytes = await this.store.file(name);
-        return decoded(name, () => decodeColumns(bytes, info.count, names));
+        return decodeFile(name, () => decodeColumns(bytes, info.count, names));
       });
       const values = columns.get(column);
       if (!values) throw new ViewerError(`Generation ${this.number} has no column ${column}: the map's files do not belong together.`);
@@ -165,7 +165,7 @@ export class Generation {
     }
     const name = this.name(`cols/${column}/${info.key}.parquet`);
     const bytes = await this.store.file(name);
-    return decoded(name, () => decodeColumn(bytes, info.count));
+    return decodeFile(name, () => decodeColumn(bytes, info.count));
   }
 
   /** Prefetch what showing a document needs, while the pointer rests on it. */
@@ -189,7 +189,7 @@ export class Generation {
     const name = `${pack.index}/${group}`;
     let rows = this.groups.get(name);
     if (!rows) {
-      rows = await this.once(`group ${name}`, () => decoded(this.packName(pack), () => readGroup(footer, group, this.fetcher(pack))));
+      rows = await this.once(`group ${name}`, () => decodeFile(this.packName(pack), () => readGroup(footer, group, this.fetcher(pack))));
       this.groups.set(name, rows, 1);
       this.promises.delete(`group ${name}`);
     }
@@ -253,7 +253,7 @@ export class Generation {
     return this.once(`ids/${file}`, async () => {
       const name = this.name(`ids/${file}.parquet`);
       const bytes = await this.store.file(name);
-      return decoded(name, () => decodeIds(bytes, count));
+      return decodeFile(name, () => decodeIds(bytes, count));
     });
   }
 
@@ -280,7 +280,7 @@ export class Generation {
     const cached = this.footers.get(String(pack.index));
     if (cached) return cached;
     const found = await this.once(`footer ${pack.index}`, () =>
-      decoded(this.packName(pack), () => readFooter(this.fetcher(pack), pack.bytes, pack.footer)),
+      decodeFile(this.packName(pack), () => readFooter(this.fetcher(pack), pack.bytes, pack.footer)),
     );
     this.footers.set(String(pack.index), found, 1);
     this.promises.delete(`footer ${pack.index}`);

@@ -9,7 +9,7 @@ import { MEANING, type MeaningEntry } from "./meaning";
 import { decodeTable } from "./parquet";
 import type { Hit } from "./search";
 import { section } from "./sections";
-import { decoded } from "./store";
+import { decodeFile } from "./store";
 import { tokenIds } from "./wordpiece";
 
 /** Maximum number of results. */
@@ -78,5 +78,5 @@ const tableOf = (generation: Generation, name: string): Promise<unknown[][]> =>
   generation.cached(`meaning/${name}/table`, async () => {
     const file = `sections/meaning/${name}.parquet`;
     const bytes = await generation.bytes(file);
-    return decoded(generation.name(file), () => decodeTable(bytes));
+    return decodeFile(generation.name(file), () => decodeTable(bytes));
   });

@@ -3,7 +3,7 @@
 import type { Generation } from "./generation";
 import { decodeTable } from "./parquet";
 import { searchEntryOf, type SearchEntry } from "./search-entry";
-import { decoded } from "./store";
+import { decodeFile } from "./store";
 import type { Query } from "./tokens";
 
 export interface Hit {
@@ -120,7 +120,7 @@ async function readTerms(generation: Generation, entry: SearchEntry, word: strin
   const firsts = entry.shards === 1 ? [""] : await generation.cached("search/first", async () => {
     const name = "sections/search/first.parquet";
     const bytes = await generation.bytes(name);
-    return (await decoded(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
+    return (await decodeFile(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
   });
   let shard = -1;
   let high = firsts.length;
@@ -152,7 +152,7 @@ const readShard = (generation: Generation, shard: number): Promise<Term[]> =>
   generation.cached(`search/${shard}`, async () => {
     const name = `sections/search/terms/${shard}.parquet`;
     const bytes = await generation.bytes(name);
-    const rows = await decoded(generation.name(name), () => decodeTable(bytes));
+    const rows = await decodeFile(generation.name(name), () => decodeTable(bytes));
     return rows.map(([term, documents, places, weights]) => ({ term, documents, places, weights }) as Term);
   });
 

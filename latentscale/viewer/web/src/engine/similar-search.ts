@@ -8,7 +8,7 @@ import { decodeTable } from "./parquet";
 import type { Hit } from "./search";
 import { section } from "./sections";
 import { SIMILAR, type SimilarEntry } from "./similar";
-import { decoded } from "./store";
+import { decodeFile } from "./store";
 
 /** The nearest documents of one by cosine similarity, without removed ones; null if its neighbours are not stored. */
 export async function similarTo(generations: readonly Generation[], { generation, position }: { generation: Generation; position: number }): Promise<Hit[] | null> {
@@ -66,5 +66,5 @@ const tableOf = (generation: Generation, name: string): Promise<number[][]> =>
   generation.cached(`similar/${name}`, async () => {
     const file = `sections/similar/${name}.parquet`;
     const bytes = await generation.bytes(file);
-    return (await decoded(generation.name(file), () => decodeTable(bytes))) as number[][];
+    return (await decodeFile(generation.name(file), () => decodeTable(bytes))) as number[][];
   });

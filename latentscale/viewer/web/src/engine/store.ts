@@ -169,7 +169,7 @@ export class Store {
 }
 
 /** Run a decoder for the file `name`; its errors are rethrown with the file's name. */
-export async function decoded<T>(name: string, work: () => Promise<T> | T): Promise<T> {
+export async function decodeFile<T>(name: string, work: () => Promise<T> | T): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -7,7 +7,7 @@ import { PatternMatcher } from "./pattern";
 import { patternError } from "./pattern-syntax";
 import { forEachConcurrent } from "./scan";
 import { combine, mergeRanges, rangesOf, type Selection } from "./selection";
-import { decoded } from "./store";
+import { decodeFile } from "./store";
 
 /** Maximum bytes of row packs to read. */
 const MAX_BYTES = 64 << 20;
@@ -51,7 +51,7 @@ export async function scanTexts(generations: readonly Generation[], column: stri
     await forEachConcurrent(generation.tree.packs, async ({ index, first }) => {
       const name = `rows/${index}.parquet`;
       const file = await generation.bytes(name);
-      const values = await decoded(generation.name(name), () => decodeValues(file, column));
+      const values = await decodeFile(generation.name(name), () => decodeValues(file, column));
       // The generation predates the column: its documents have no value.
       const passed = await pass(values ?? [null]);
       if (!values && passed[0]) pairs.push([first, packEnd(generation, first)]);

@@ -71,7 +71,7 @@ export class MapView {
   private readonly shading: Shading;
   private readonly lit = new Lit();
   private readonly litClusters = new LitClusters();
-  private readonly finer = new Refinement(
+  private readonly refinement = new Refinement(
     () => this.positionsRefined(),
     (error) => state.report("Places of points, close up", error),
   );
@@ -338,7 +338,7 @@ export class MapView {
   retry(): void {
     if (this.drawing === "failed") void this.loadRenderer();
     this.loader.retry();
-    this.finer.retry();
+    this.refinement.retry();
     if (typeof this.raster === "object") this.raster?.retry();
     this.pointing.retry();
     this.shading.retry();
@@ -393,7 +393,7 @@ export class MapView {
     }
     state.rootsRead.value ||= !drawn.loading || this.roots().length === this.generations.length;
     this.shading.fetch(this.tiles);
-    if (!this.space) this.finer.fetch(this.tiles, scale);
+    if (!this.space) this.refinement.fetch(this.tiles, scale);
     this.rate = drawn.rate;
     // Counts as loading until deck.gl has drawn.
     this.publishDrawn({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });

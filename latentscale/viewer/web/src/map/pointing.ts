@@ -34,7 +34,7 @@ export class Pointing {
   /** Position of a hovering pointer; null while dragging or touching. */
   private pointer: { x: number; y: number } | null = null;
   /** The cluster whose label is under the pointer. */
-  private named: ClusterEntry | null = null;
+  private hoveredLabel: ClusterEntry | null = null;
   private dwell = 0;
   private resting = 0;
   /** The last failed pin, for a retry. */
@@ -93,7 +93,7 @@ export class Pointing {
   }
 
   get onLabel(): boolean {
-    return this.named !== null;
+    return this.hoveredLabel !== null;
   }
 
   /** The map moved under the pointer: hover again once it is idle. */
@@ -184,7 +184,7 @@ export class Pointing {
 
   private clear(): void {
     clearTimeout(this.dwell);
-    if (this.named) state.pointed.value = this.named = null;
+    if (this.hoveredLabel) state.pointed.value = this.hoveredLabel = null;
     state.hovered.value = null;
     state.hoverCard.value = null;
   }
@@ -192,8 +192,8 @@ export class Pointing {
   private hover(): void {
     if (!this.pointer) return;
     const label = this.scene.labelAt(this.pointer.x, this.pointer.y);
-    if (label !== this.named) this.clear();
-    if (label) return void (state.pointed.value = this.named = label);
+    if (label !== this.hoveredLabel) this.clear();
+    if (label) return void (state.pointed.value = this.hoveredLabel = label);
     const picked = this.pick(this.pointer.x, this.pointer.y, PICK_RADIUS.mouse);
     if (!picked) return this.clear();
     const { tile, index, x, y } = picked;

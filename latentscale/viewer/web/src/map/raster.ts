@@ -2,7 +2,7 @@
 
 import { decodeColumn } from "../engine/parquet";
 import type { Generation } from "../engine/generation";
-import { decoded } from "../engine/store";
+import { decodeFile } from "../engine/store";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 
@@ -70,7 +70,7 @@ export class Raster {
     try {
       const name = "density.parquet";
       const bytes = await this.generation.bytes(name);
-      this.values = await decoded(this.generation.name(name), () => decodeColumn(bytes, cells * cells));
+      this.values = await decodeFile(this.generation.name(name), () => decodeColumn(bytes, cells * cells));
     } catch (error) {
       state.report("The shade of all documents", error as Error);
     }

@@ -178,7 +178,7 @@ function sourceOf(tile: LoadedTile): Source | null {
 const nameOf = (tile: LoadedTile, source: Source): string => `${tile.generation.number}/${source.id}/${tile.info.key}`;
 
 /** Colour of a category code, including all other values and no value. */
-export function codeColour(column: CategoryColumn, code: number, theme: Theme): Rgb {
+export function categoryCodeColour(column: CategoryColumn, code: number, theme: Theme): Rgb {
   if (column.id === ADDED) return addedColour(code, column.categories.length, theme);
   if (code === NO_VALUE) return NULL_COLOUR[theme];
   return code >= OTHER ? NOISE[theme] : categoryColour(code, theme);
@@ -187,7 +187,7 @@ export function codeColour(column: CategoryColumn, code: number, theme: Theme): 
 function codePalette(column: CategoryColumn): Palette {
   const palette = emptyPalette(256);
   for (let code = 0; code < 256; code++)
-    setColour(palette, code, codeColour(column, code, state.theme.value), 255);
+    setColour(palette, code, categoryCodeColour(column, code, state.theme.value), 255);
   return palette;
 }
 

@@ -56,7 +56,7 @@ export class SpaceView implements Spatial {
   private readonly grid = document.getElementById("grid") as unknown as SVGSVGElement;
   private readonly stops: (() => void)[] = [];
   /** Known heights by flat position, including points whose tile is not drawn. */
-  private readonly known = new Map<string, number>();
+  private readonly knownHeights = new Map<string, number>();
   private orbit: Orbit;
   /** Progress of the transition from the flat map, 0 to 1. */
   private share = 0;
@@ -89,7 +89,7 @@ export class SpaceView implements Spatial {
     this.measure(host.tiles());
     this.labels = new SpaceLabels(host.labels);
     this.reset();
-    this.orbit = this.within(state.orbit.value ?? this.firstOrbit());
+    this.orbit = this.clampedOrbit(state.orbit.value ?? this.firstOrbit());
     this.stops.push(
       listenForOrbit(host.canvas, { orbit: () => this.orbit, size: () => host.camera.size(), take: (orbit) => this.take(orbit) }),
       effect(() => {
@@ -286,7 +286,7 @@ export class SpaceView implements Spatial {
   }
 
   /** Clamp an orbit so that the map stays visible. */
-  private within(orbit: Orbit): Orbit {
+  private clampedOrbit(orbit: Orbit): Orbit {
     const { camera, whole, generations } = this.host;
     const factor = state.heightFactor.value;
     const heights = generations.flatMap(({ entry }) => entry.z!.map((z) => z * factor));
@@ -357,7 +357,7 @@ export class SpaceView implements Spatial {
   private heightAt(point: state.Point & { generation?: number; position?: number }): number | null {
     if (point.z !== undefined) return point.z;
     const key = `${point.x} ${point.y}`;
-    const known = this.known.get(key);
+    const known = this.knownHeights.get(key);
     if (known !== undefined) return known;
     for (const tile of this.host.tiles()) {
       const { bounds, xy, count } = tile;
@@ -367,7 +367,7 @@ export class SpaceView implements Spatial {
       const [x, y] = [Math.round((point.x - bounds.x0) / step - 0.5), Math.round((point.y - bounds.y0) / step - 0.5)];
       for (let i = 0; i < count; i++) {
         if (xy[2 * i] !== x || xy[2 * i + 1] !== y) continue;
-        this.known.set(key, values[2 * i]);
+        this.knownHeights.set(key, values[2 * i]);
         return values[2 * i];
       }
     }
@@ -381,7 +381,7 @@ export class SpaceView implements Spatial {
       const generation = this.host.generations[number];
       const info = await generation.tileOf(position);
       const steps = await generation.column(info, "z");
-      this.known.set(key, heightOf(generation.entry, steps[position - info.first]));
+      this.knownHeights.set(key, heightOf(generation.entry, steps[position - info.first]));
       this.host.redraw();
     } catch (error) {
       this.host.problem(error as Error);
@@ -394,7 +394,7 @@ export class SpaceView implements Spatial {
     this.share = 1;
     this.acted = performance.now();
     this.touched = true;
-    this.orbit = this.within(orbit);
+    this.orbit = this.clampedOrbit(orbit);
     this.publishOrbit();
     this.host.shifted();
     this.host.redraw();
@@ -408,7 +408,7 @@ export class SpaceView implements Spatial {
 
   private fly(orbit: Orbit, milliseconds: number): void {
     const from = this.orbit;
-    const to = this.within(orbit);
+    const to = this.clampedOrbit(orbit);
     this.touched = true;
     this.acted = performance.now();
     this.animate(milliseconds, (t) => {

@@ -10,7 +10,7 @@ import { lazy } from "./lazy";
 import { onKey } from "./keys";
 import "./panels";
 import { Badge, Notice, Problems, TroubleCard } from "./status";
-import { Sides } from "./panel-slots";
+import { PanelSlots } from "./panel-slots";
 import { ToolHint } from "./tool-hint";
 import * as state from "../state";
 
@@ -44,7 +44,7 @@ export function App() {
         <HoverCard />
         <ToolHint />
       </main>
-      <Sides />
+      <PanelSlots />
       <Help />
       <div class="notices">
         <Problems />

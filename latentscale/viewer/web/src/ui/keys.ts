@@ -2,7 +2,7 @@
 
 import { commands } from "../commands";
 import * as state from "../state";
-import { step as stepInList } from "./panels/documents";
+import { stepInList } from "./panels/documents";
 import { toggleSpace } from "./space-controls";
 import { closeLast, panels, toggle } from "./panel-registry";
 

@@ -5,7 +5,7 @@ import { css, rampColour } from "../engine/colour";
 import type { CategoryColumn, NumberColumn } from "../engine/format";
 import { ADDED, OTHER } from "../engine/merge";
 import { formatValue, NO_VALUE, valueAt } from "../engine/scale";
-import { codeColour } from "../map/shading";
+import { categoryCodeColour } from "../map/shading";
 import { selectDocuments } from "../selecting";
 import * as state from "../state";
 import { chooseCategories } from "./categories";
@@ -100,7 +100,7 @@ function Categories({ column }: { column: CategoryColumn }) {
             title={name}
             onClick={() => choose(code)}
           >
-            <Swatch rgb={codeColour(column, code, theme)} />
+            <Swatch rgb={categoryCodeColour(column, code, theme)} />
             <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
             <span class="size">{count(size)}</span>
           </button>

@@ -36,25 +36,25 @@ export interface Panel {
 /** Keys handled by `keys.ts`. */
 const RESERVED_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l", "Home", "Escape", "Enter", "Tab", " "];
 
-const all: Panel[] = [];
+const registered: Panel[] = [];
 const states = new Map<string, Signal<boolean>>();
 
 /** Add a panel to the page. */
 export function register(panel: Panel): void {
   // Programming errors are reported in development and tests.
   if (import.meta.env.DEV) check(panel);
-  all.push(panel);
+  registered.push(panel);
   states.set(panel.id, signal(panel.open === true));
 }
 
 function check({ id, key }: Panel): void {
   if (!/^[a-z][a-z0-9-]*$/.test(id)) throw new Error(`The id of a panel is of lower-case letters, digits and hyphens: ${id}`);
   if (states.has(id)) throw new Error(`Two panels are called ${id}.`);
-  if (key && (RESERVED_KEYS.includes(key.name) || all.some((other) => other.key?.name === key.name)))
+  if (key && (RESERVED_KEYS.includes(key.name) || registered.some((other) => other.key?.name === key.name)))
     throw new Error(`The key ${key.name} of the panel ${id} does something else already.`);
 }
 
-export const panels = (): readonly Panel[] => all;
+export const panels = (): readonly Panel[] => registered;
 
 const isAvailable = (panel: Panel): boolean => panel.available?.() ?? true;
 
@@ -65,7 +65,7 @@ export const isOpen = (panel: Panel): boolean =>
 const isUserToggled = (panel: Panel): boolean => typeof panel.open === "boolean";
 
 /** Panels with a toolbar button. */
-export const withButton = (): Panel[] => all.filter((panel) => isUserToggled(panel) && !panel.Closed && isAvailable(panel));
+export const withButton = (): Panel[] => registered.filter((panel) => isUserToggled(panel) && !panel.Closed && isAvailable(panel));
 
 export function setOpen(id: string, open: boolean): void {
   states.get(id)!.value = open;
@@ -82,7 +82,7 @@ export function turn(id: string, open: boolean): void {
 
 /** Close the last open panel that was not initially open; returns whether there was one. */
 export function closeLast(): boolean {
-  const last = all.findLast((panel) => panel.open === false && !panel.Closed && isOpen(panel));
+  const last = registered.findLast((panel) => panel.open === false && !panel.Closed && isOpen(panel));
   if (last) turn(last.id, false);
   return last !== undefined;
 }
@@ -91,7 +91,7 @@ export function closeLast(): boolean {
 export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
   const changed: string[] = [];
   const kept: Record<string, string> = {};
-  for (const panel of all) {
+  for (const panel of registered) {
     const open = states.get(panel.id)!.value;
     if (isUserToggled(panel) && open !== panel.open) changed.push(open ? panel.id : `-${panel.id}`);
     if (panel.kept?.value) kept[panel.id] = panel.kept.value;
@@ -101,7 +101,7 @@ export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
 
 /** Restore panels from an address; unnamed panels get their initial state, unknown ids are ignored. */
 export function restorePanels({ panels = [], kept = {} }: AddressState): void {
-  for (const panel of all) {
+  for (const panel of registered) {
     const { id } = panel;
     if (isUserToggled(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
     if (panel.kept) panel.kept.value = kept[id] ?? "";

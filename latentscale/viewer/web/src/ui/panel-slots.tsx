@@ -5,7 +5,7 @@ import { isOpen, panels, type Panel } from "./panel-registry";
 
 const SIDES = ["left", "right", "bottom"] as const;
 
-export function Sides() {
+export function PanelSlots() {
   return SIDES.map((side) => (
     <div class={`side ${side}`} key={side}>
       {panels()

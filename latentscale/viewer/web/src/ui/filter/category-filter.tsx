@@ -2,12 +2,12 @@
 
 import { useState } from "preact/hooks";
 import { counts } from "../../counting";
-import { categoriesOf, categoryNames } from "../../engine/column-names";
+import { categoryCodes, categoryNames } from "../../engine/column-names";
 import { keyOf, type ColumnFilter } from "../../engine/filters";
 import type { CategoryColumn } from "../../engine/format";
 import { ADDED, OTHER } from "../../engine/merge";
 import { NO_VALUE } from "../../engine/scale";
-import { codeColour } from "../../map/shading";
+import { categoryCodeColour } from "../../map/shading";
 import * as state from "../../state";
 import { Swatch } from "../swatch";
 import { count } from "../words";
@@ -23,7 +23,7 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
   const rows = column.id === ADDED ? all.reverse() : all.filter(({ size }) => size > 0).sort((a, b) => b.size - a.size);
   if (column.other[1]) rows.push({ code: OTHER, name: `${count(column.other[0])} others`, size: column.other[1] });
   if (column.nulls) rows.push({ code: NO_VALUE, name: "no value", size: column.nulls });
-  const chosen = new Set(filter ? categoriesOf(filter.names, column) : rows.map(({ code }) => code));
+  const chosen = new Set(filter ? categoryCodes(filter.names, column) : rows.map(({ code }) => code));
   const choose = (codes: ReadonlySet<number>) => {
     const names = categoryNames(rows.map(({ code }) => code).filter((code) => codes.has(code)), column);
     set(names.length === rows.length ? null : { kind: "categories", names });
@@ -55,7 +55,7 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
           <li key={code}>
             <label>
               <input type="checkbox" checked={chosen.has(code)} onChange={() => choose(state.toggled(chosen, code))} />
-              {coloured && <Swatch rgb={codeColour(column, code, state.theme.value)} />}
+              {coloured && <Swatch rgb={categoryCodeColour(column, code, state.theme.value)} />}
               <span class="name" dir="auto">
                 {name}
               </span>

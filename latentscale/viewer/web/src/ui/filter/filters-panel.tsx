@@ -1,7 +1,7 @@
 /** The filters panel: one filter per column, with crossfilter counts. */
 
 import { useEffect, useState } from "preact/hooks";
-import { counts, startCounting, watched } from "../../counting";
+import { counts, startCounting, displayedColumns } from "../../counting";
 import { keyOf, withFilter, type ColumnFilter } from "../../engine/filters";
 import type { ColourColumn } from "../../engine/format";
 import { ADDED } from "../../engine/merge";
@@ -64,11 +64,11 @@ function Item({ name, filterKey, column }: { name: string; filterKey: string; co
   const [open, setOpen] = useState(filter !== null);
   useEffect(() => {
     if (!open || !column) return;
-    watched.value = new Set(watched.value).add(filterKey);
+    displayedColumns.value = new Set(displayedColumns.value).add(filterKey);
     return () => {
-      const remaining = new Set(watched.value);
+      const remaining = new Set(displayedColumns.value);
       remaining.delete(filterKey);
-      watched.value = remaining;
+      displayedColumns.value = remaining;
     };
   }, [open]);
   const set = (next: ColumnFilter | null) => (state.filters.value = withFilter(state.filters.value, filterKey, next));

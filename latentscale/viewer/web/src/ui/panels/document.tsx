@@ -17,7 +17,7 @@ import { Highlighted } from "../highlighted";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
 import { ClusterPath, ClusterSwatch, ClusterName } from "../swatch";
-import { placeInList, step } from "./documents";
+import { pinnedIndex, stepInList } from "./documents";
 import { count, linkOf, percent, reflowed, shortened, valueText } from "../words";
 
 /** The isolated cluster, if there is exactly one and its details are loaded. */
@@ -92,18 +92,18 @@ function DocumentPanel() {
 
 /** Buttons to the previous and next document of the list, if it contains the pinned one. */
 function ListSteps() {
-  const at = placeInList();
+  const at = pinnedIndex();
   if (at < 0 || !(state.listing.value || state.found.value)) return null;
   const all = state.rows.value.length;
   return (
     <span class="steps">
-      <button class="link" disabled={at === 0} onClick={() => step(-1)}>
+      <button class="link" disabled={at === 0} onClick={() => stepInList(-1)}>
         Previous
       </button>
       <span class="muted">
         {count(at + 1)} of {count(all)}
       </span>
-      <button class="link" disabled={at === all - 1} onClick={() => step(1)}>
+      <button class="link" disabled={at === all - 1} onClick={() => stepInList(1)}>
         Next
       </button>
     </span>
@@ -206,7 +206,7 @@ function ClusterPanel() {
 }
 
 /** The first `wanted` documents that exist: exemplars may have been removed since labelling. */
-async function firstOf(rows: readonly number[], wanted: number): Promise<Document[]> {
+async function readExisting(rows: readonly number[], wanted: number): Promise<Document[]> {
   const found: Document[] = [];
   for (let at = 0; at < rows.length && found.length < wanted; ) {
     const next = rows.slice(at, at + wanted - found.length);
@@ -221,7 +221,7 @@ function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: numb
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
     let unmounted = false;
-    void firstOf(rows, 5).then((found) => {
+    void readExisting(rows, 5).then((found) => {
       if (!unmounted) setDocuments(found);
     });
     return () => void (unmounted = true);

@@ -402,16 +402,16 @@ function pin(row: state.Row): void {
 }
 
 /** Pin the next or previous document of the list; returns false at its end. */
-export function step(by: number): boolean {
+export function stepInList(by: number): boolean {
   const rows = state.rows.value;
-  const at = placeInList();
+  const at = pinnedIndex();
   const next = rows[at < 0 ? 0 : at + by];
   if (next) commands.pinAt(next);
   return next !== undefined;
 }
 
 /** Index of the pinned document in the list, or -1. */
-export function placeInList(): number {
+export function pinnedIndex(): number {
   const pinned = state.pinned.value;
   return pinned ? state.rows.value.findIndex(({ generation, position }) => position === pinned.position && generation.number === pinned.generation) : -1;
 }

@@ -9,7 +9,7 @@ import { SEARCH } from "../../engine/search-entry";
 import { MEANING } from "../../engine/meaning";
 import { parseSimilarQuery } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
-import { codeColour } from "../../map/shading";
+import { categoryCodeColour } from "../../map/shading";
 import { BY_MEANING } from "../../document-search";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
@@ -99,7 +99,7 @@ function NewestDocuments() {
         state.colour.value = isMarked ? "cluster" : ADDED;
       }}
     >
-      <span class="dot" style={{ backgroundColor: css(codeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
+      <span class="dot" style={{ backgroundColor: css(categoryCodeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
       {isMarked ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
     </button>
   );

@@ -1,9 +1,9 @@
 /** Distinctive features of the selection: clusters, column values and words. */
 
 import { useEffect, useState } from "preact/hooks";
-import { readBase, readColumn } from "../../counting";
+import { readCountedTiles, readColumn } from "../../counting";
 import type { Base } from "../../engine/crossfilter";
-import { categoryName, countSelectedIn, share, shares, shift, evenSample, significant, type Share, type Shift } from "../../engine/distinctive";
+import { categoryName, countSelectedIn, shareOf, sharesByCode, shiftOf, evenSample, significant, type Share, type Shift } from "../../engine/distinctive";
 import { ADDED } from "../../engine/merge";
 import { formatValue } from "../../engine/scale";
 import { forEachConcurrent } from "../../engine/scan";
@@ -33,20 +33,20 @@ interface Comparison {
 }
 
 async function compareSelection(selection: Selection): Promise<Comparison> {
-  const base = await readBase();
+  const base = await readCountedTiles();
   const columns = (state.index.value?.colours ?? []).filter(({ id }) => id !== ADDED);
   const values: Share[] = [];
   const shifts: Shift[] = [];
   for (const column of columns) {
     const own = await readColumn(base, column);
     if (column.kind === "categories")
-      values.push(...shares(base, selection, own, (code) => categoryName(column, code)).map((one) => ({ ...one, name: `${column.name}: ${one.name || "(empty)"}` })));
+      values.push(...sharesByCode(base, selection, own, (code) => categoryName(column, code)).map((one) => ({ ...one, name: `${column.name}: ${one.name || "(empty)"}` })));
     else {
-      const found = shift(base, selection, column, own);
+      const found = shiftOf(base, selection, column, own);
       if (found && found.values > 9 && Math.abs(found.larger - 0.5) >= MIN_SHIFT) shifts.push(found);
     }
   }
-  const clusters = shares(base, selection, (tile) => tile.cluster, (id) => (id < 0 ? "In no cluster (noise)" : (state.clustersByRef.value.get(`0.${id}`)?.label ?? `Cluster ${id}`)));
+  const clusters = sharesByCode(base, selection, (tile) => tile.cluster, (id) => (id < 0 ? "In no cluster (noise)" : (state.clustersByRef.value.get(`0.${id}`)?.label ?? `Cluster ${id}`)));
   shifts.sort((a, b) => Math.abs(b.larger - 0.5) - Math.abs(a.larger - 0.5));
   return { base, selected: countSelectedIn(base, selection), clusters: significant(clusters), values: significant(values), shifts };
 }
@@ -66,7 +66,7 @@ async function compareWords(selection: Selection): Promise<{ read: number; words
   });
   const candidates = [...inside].filter(([word, n]) => n > 1 && /[^\d]/.test(word) && word.length > 1).sort((a, b) => b[1] - a[1]).slice(0, MAX_WORDS);
   const all = await documentFrequencies(generations, candidates.map(([word]) => word));
-  return { read: rows.length, words: significant(candidates.map(([word, n]) => share(word, n, rows.length, Math.max(n, all.get(word) ?? 0), indexed))) };
+  return { read: rows.length, words: significant(candidates.map(([word, n]) => shareOf(word, n, rows.length, Math.max(n, all.get(word) ?? 0), indexed))) };
 }
 
 export function DistinctiveFeatures({ selection }: { selection: Selection }) {

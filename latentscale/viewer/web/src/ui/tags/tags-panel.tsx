@@ -1,7 +1,7 @@
 /** The tags panel: name the selection, colour by tags, and save tags as files for jobs. */
 
 import { useEffect, useState } from "preact/hooks";
-import { codeColour } from "../../map/shading";
+import { categoryCodeColour } from "../../map/shading";
 import { sizeOf } from "../../engine/selection";
 import { readTagFile } from "../../engine/tags";
 import { selectDocuments } from "../../selecting";
@@ -35,7 +35,7 @@ export function TagsPanel() {
       <ul class="tags" aria-label="Tags, with their number of documents">
         {list.map(({ tag, name, documents }, i) => (
           <li key={name}>
-            {column && <Swatch rgb={codeColour(column, i, state.theme.value)} hollow={!coloured} />}
+            {column && <Swatch rgb={categoryCodeColour(column, i, state.theme.value)} hollow={!coloured} />}
             <span class="name" dir="auto" title={name}>
               {name}
             </span>

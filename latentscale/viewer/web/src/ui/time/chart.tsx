@@ -3,7 +3,7 @@
 import { useRef } from "preact/hooks";
 import { css } from "../../engine/colour";
 import type { Stretch } from "../../engine/time";
-import type { Counted } from "./time-counts";
+import type { StripCounts } from "./time-counts";
 import type { StripSettings } from "./strip-settings";
 
 const HEIGHT = 100;
@@ -11,7 +11,7 @@ const HEIGHT = 100;
 const GRAB_RADIUS = 10;
 
 interface Chart {
-  counted: Counted;
+  counted: StripCounts;
   bars: StripSettings["bars"];
   stretch: Stretch | null;
   name: string;
@@ -80,7 +80,7 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
   );
 }
 
-function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: StripSettings["bars"]; k: number; x: number; width: number }) {
+function Bar({ counted, bars, k, x, width }: { counted: StripCounts; bars: StripSettings["bars"]; k: number; x: number; width: number }) {
   const barHeight = (n: number, most: number) => (n ? Math.max(bars === "all" ? 1.5 : 0, (HEIGHT * n) / most) : 0);
   if (bars === "all" || !counted.split) {
     const most = Math.max(1, ...counted.all);
@@ -106,6 +106,6 @@ function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: StripSett
 }
 
 /** Text of a bar. */
-export function barText({ bars, all, passing }: Counted, k: number): string {
+export function barText({ bars, all, passing }: StripCounts, k: number): string {
   return `${bars.label(k)}: ${passing[k].toLocaleString("en")}${all[k] === passing[k] ? "" : ` of ${all[k].toLocaleString("en")}`}`;
 }

@@ -15,7 +15,7 @@ import { turn } from "../panel-registry";
 import { save } from "../save";
 import { count, plural, shortened } from "../words";
 import { TimeChart } from "./chart";
-import { counted, updateCounts, type Counted } from "./time-counts";
+import { stripCounts, updateCounts, type StripCounts } from "./time-counts";
 import { readSettings, SPEEDS, writeSettings, type StripSettings } from "./strip-settings";
 import { pause, play, reducedMotion } from "./play";
 import { seriesSplit } from "./series";
@@ -35,11 +35,11 @@ export function TimePanel({ kept }: { kept: Signal<string> }) {
   const now = strip.now.value;
   return (
     <aside class="card time-strip" aria-label="Over time">
-      {now === null ? <p class="muted">No column of this map tells when: dates, or years as whole numbers.</p> : <Head strip={strip} />}
+      {now === null ? <p class="muted">No column of this map tells when: dates, or years as whole numbers.</p> : <StripHeader strip={strip} />}
       <button class="icon close" aria-label="Close the time" title="Close the time (Esc)" onClick={() => turn(ID, false)}>
         <Icon name="close" />
       </button>
-      {now && counted.value?.bars === now.bars ? <Body strip={strip} counted={counted.value} /> : now && <p class="muted">Counting…</p>}
+      {now && stripCounts.value?.bars === now.bars ? <StripBody strip={strip} counted={stripCounts.value} /> : now && <p class="muted">Counting…</p>}
     </aside>
   );
 }
@@ -109,7 +109,7 @@ class Strip {
   }
 }
 
-function Head({ strip }: { strip: Strip }) {
+function StripHeader({ strip }: { strip: Strip }) {
   const { key } = strip.now.value!;
   const { bars, speed, grows } = strip.kept.value;
   const playing = state.playing.value;
@@ -169,7 +169,7 @@ function Head({ strip }: { strip: Strip }) {
 /** The range, and the number of documents in it, of how many. */
 function StretchStatus({ strip }: { strip: Strip }) {
   const { bars, time, key } = strip.now.value!;
-  const found = counted.value?.bars === bars ? counted.value : null;
+  const found = stripCounts.value?.bars === bars ? stripCounts.value : null;
   const stretch = strip.stretch.value;
   const last = bars.edges.length - 1;
   const [from, to] = stretch ?? [0, last];
@@ -212,7 +212,7 @@ function rangeText(column: ColourColumn, filter: ColumnFilter): string {
   return `${end(filter.from, column.min)} – ${end(filter.to, column.max)}`;
 }
 
-function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
+function StripBody({ strip, counted: found }: { strip: Strip; counted: StripCounts }) {
   const { time, bars } = strip.now.value!;
   const last = bars.edges.length - 1;
   const stretch = strip.stretch.value;
@@ -262,7 +262,7 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
 }
 
 /** Legend of the series with document counts in the range, and CSV export. */
-function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; stretch: Stretch }) {
+function Legend({ counted: found, stretch: [from, to] }: { counted: StripCounts; stretch: Stretch }) {
   const sum = (counts: Float64Array) => counts.slice(from, to).reduce((all, n) => all + n, 0);
   return (
     <div class="time-legend">
@@ -295,7 +295,7 @@ function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; str
 }
 
 /** CSV with a row per bar: its documents, and those of each series. */
-function csvOf({ bars, passing, split, series }: Counted): string {
+function csvOf({ bars, passing, split, series }: StripCounts): string {
   // Prevent names from being interpreted as spreadsheet formulas.
   const quoted = (text: string) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
   const names = split?.series.map(({ name }) => quoted(name)) ?? [];
