@@ -114,7 +114,7 @@ def test_a_choice_before_the_other_map_is_loaded_is_shown_on_it_later(
     it = opened()
     held: list[Route] = []
     # The scripts by which the two maps hear each other are late: on the second one, or on both.
-    late = "**/assets/linked.*.js" if where == "the list" else "**/b/viewer/assets/linked.*.js"
+    late = "**/assets/linked-pages.*.js" if where == "the list" else "**/b/viewer/assets/linked-pages.*.js"
     it.page.route(late, lambda route: held.append(route))
     page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
     first, second = page.frame_locator("#a"), page.frame_locator("#b")

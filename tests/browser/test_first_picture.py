@@ -38,7 +38,7 @@ def sent(url: str) -> int:
 @pytest.mark.parametrize(
     ("scheme", "address"), [("dark", ""), ("light", ""), ("dark", "#i=1.0"), ("dark", "#c=@kind&a=0.5&z=1.5")]
 )
-def test_the_first_picture_equals_deck_and_needs_less_than_half_of_the_scripts(
+def test_the_first_picture_equals_deck_with_less_than_half_of_the_scripts(
     site, opened: Open, scheme: str, address: str
 ) -> None:
     it = opened(scheme=scheme)

@@ -1,4 +1,4 @@
-/** What the panels ask of the map; filled in once there is one. */
+/** Actions on the map that panels call; bound once the map has been created. */
 
 import type { ClusterEntry } from "./engine/format";
 import type { Document } from "./engine/generation";
@@ -7,32 +7,34 @@ import type { Shape } from "./engine/shape";
 import type { Row } from "./state";
 
 export interface Commands {
-  /** The first view: the body of the map. */
+  /** Show the initial view: the main part of the map, without outliers. */
   home(): void;
-  /** Everything, outliers too. */
+  /** Show the whole map, including outliers. */
   whole(): void;
-  /** Ask again for every file that could not be read. */
+  /** Retry every file that could not be read. */
   retry(): void;
   zoom(steps: number): void;
-  /** In space the map is turned instead, unless it is told to `move`. */
+  /** In 3-D this rotates the map, unless `move` asks for panning. */
   pan(right: number, up: number, move?: boolean): void;
-  /** Bring a cluster into view, if it is not. */
+  /** Bring a cluster into view, unless it is visible already. */
   reveal(cluster: ClusterEntry): void;
-  /** Show the whole of a cluster. */
+  /** Zoom to a cluster's extent. */
   frame(cluster: ClusterEntry): void;
   pinRow(rowId: number): void;
-  /** Pin a document of a list, and bring it into view. */
+  /** Pin a document from a list, and bring it into view. */
   pinAt(row: Row): void;
-  /** Mark a document of a list on the map, if it is drawn. */
+  /** Highlight a listed document on the map, if it is drawn; null clears the highlight. */
   point(row: Row | null): void;
-  /** Pin what lies nearest the middle of the window. */
+  /** Pin the document nearest the middle of the window. */
   pinCentre(): void;
   document(rowId: number): Promise<Document | null>;
-  /** What the window shows of the map beside the panels. */
+  /** The part of the map that is visible and not covered by panels. */
   viewShape(): Shape;
-  /** Documents that are drawn and shown, in a shape and in clusters of layer 0; null for all. */
+  /**
+   * Documents that are drawn and not filtered out, within a shape and clusters of layer 0; null means no restriction.
+   */
   drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection;
-  /** How many documents of a selection are drawn. */
+  /** Number of documents of a selection that are drawn. */
   drawnOf(selection: Selection): number;
 }
 

@@ -1,73 +1,77 @@
-/** Filters at work: which points of a tile pass them, read as tiles come. */
+/** The active filters, and masks of the points of a tile that pass them. */
 
 import { computed } from "@preact/signals";
-import { columnOf, test } from "./engine/filters";
+import { columnOf, predicateOf } from "./engine/filters";
 import type { LoadedTile } from "./engine/generation";
 import { maskOf, type Selection } from "./engine/selection";
 import { TileColumns } from "./engine/tile-columns";
 import * as state from "./state";
 
-/** Values of columns by tile, shared by all that counts and filters. */
-export const values = computed(() => state.index.value && new TileColumns(state.index.value));
+/** Column values by tile, shared by counting and filtering. */
+export const tileColumns = computed(() => state.index.value && new TileColumns(state.index.value));
 
-/** Filters that this map can apply: those on columns with colours, and by texts, of which it is known what passes. */
-export const active = computed(() => {
+/** Filters on columns that exist on this map. Text filters are evaluated separately: see `textSelections`. */
+export const activeFilters = computed(() => {
   const columns = state.index.value?.colours ?? [];
   return [...state.filters.value].flatMap(([key, filter]) => {
     const column = filter.kind === "text" ? null : columnOf(key, columns);
-    return column ? [{ key, column, passes: test(filter, column) }] : [];
+    return column ? [{ key, column, passes: predicateOf(filter, column) }] : [];
   });
 });
 
-/** What passes the filters by text: they are asked of all documents at once. */
-const texts = (): Selection[] => [...state.textMatches.value].flatMap(([key, { documents }]) => (state.filters.value.has(key) && documents ? [documents] : []));
+/** Matches of the text filters, which are evaluated over all documents at once. */
+const textSelections = (): Selection[] => [...state.textMatches.value].flatMap(([key, { documents }]) => (state.filters.value.has(key) && documents ? [documents] : []));
 
-export const isFiltering = (): boolean => active.value.length > 0 || texts().length > 0;
+/** Whether any filter is in effect. */
+export const isFiltering = (): boolean => activeFilters.value.length > 0 || textSelections().length > 0;
 
-function mask(tile: LoadedTile, columns: readonly Float32Array[]): Uint8Array {
+function filterMask(tile: LoadedTile, columns: readonly Float32Array[]): Uint8Array {
   const passed = new Uint8Array(tile.count).fill(1);
-  active.value.forEach(({ passes }, k) => {
+  activeFilters.value.forEach(({ passes }, k) => {
     const own = columns[k];
     for (let i = 0; i < tile.count; i++) if (passed[i] && !passes(own[i])) passed[i] = 0;
   });
-  for (const documents of texts()) {
+  for (const documents of textSelections()) {
     const own = maskOf(documents.get(tile.generation.number), tile.info.first, tile.count);
     for (let i = 0; i < tile.count; i++) passed[i] &= own[i];
   }
   return passed;
 }
 
-/** 1 for each point of a tile that passes all filters. */
-export async function passing(tile: LoadedTile): Promise<Uint8Array> {
-  return mask(tile, await Promise.all(active.value.map(({ column }) => values.value!.read(tile, column))));
+/** Mask of the points of a tile that pass all filters. */
+export async function passingMask(tile: LoadedTile): Promise<Uint8Array> {
+  return filterMask(tile, await Promise.all(activeFilters.value.map(({ column }) => tileColumns.value!.read(tile, column))));
 }
 
-/** Names of files that could not be read: those points are shown. */
-const failed = new Set<string>();
+/** Files that could not be read; their points are shown. */
+const failedFiles = new Set<string>();
 
-/** The same, of what is here; null until then. What is missing is asked for, and `come` called when it is here. */
-export function passingNow(tile: LoadedTile, come: () => void): Uint8Array | null {
-  const found = active.value.map(({ column }) => values.value!.now(tile, column));
-  if (found.every((one) => one !== undefined)) return mask(tile, found);
+/**
+ * `passingMask` from cached columns. Null if some are missing: these are requested, and `onArrival` is called when one
+ * arrives.
+ */
+export function cachedPassingMask(tile: LoadedTile, onArrival: () => void): Uint8Array | null {
+  const found = activeFilters.value.map(({ column }) => tileColumns.value!.cached(tile, column));
+  if (found.every((one) => one !== undefined)) return filterMask(tile, found);
   found.forEach((one, k) => {
-    const { column } = active.value[k];
+    const { column } = activeFilters.value[k];
     const name = `${tile.generation.number}/${column.id}/${tile.info.key}`;
-    if (one || asked.has(name) || failed.has(name)) return;
-    asked.add(name);
-    values
+    if (one || pendingFiles.has(name) || failedFiles.has(name)) return;
+    pendingFiles.add(name);
+    tileColumns
       .value!.read(tile, column)
       .catch((error: Error) => {
-        failed.add(name);
+        failedFiles.add(name);
         state.report(`Filter by ${column.name}`, error);
       })
       .finally(() => {
-        asked.delete(name);
-        come();
+        pendingFiles.delete(name);
+        onArrival();
       });
   });
   return null;
 }
-const asked = new Set<string>();
+const pendingFiles = new Set<string>();
 
-/** Ask again for what could not be read. */
-export const retryFilters = (): void => failed.clear();
+/** Allow files that failed to be requested again. */
+export const retryFilters = (): void => failedFiles.clear();

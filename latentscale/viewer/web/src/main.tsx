@@ -1,20 +1,20 @@
-/** Start: the manifest, then the root tile and the labels at once, then everything else. */
+/** Entry point: reads the manifest, then the root tile and the labels in parallel, then the rest. */
 
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { commands } from "./commands";
-import { settled } from "./covers";
+import { layoutSettled } from "./obstacles";
 import { readAddress } from "./engine/address";
 import { EMBEDDED_BASE, embeddedFiles } from "./engine/embedded";
 import { checkManifest, ViewerError, type ClusterEntry, type Manifest } from "./engine/format";
 import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
-import { alive } from "./engine/merge";
+import { withoutEmptyGenerations } from "./engine/merge";
 import type { Selection } from "./engine/selection";
 import { boxShape, type Shape } from "./engine/shape";
 import { MissingFile, Store } from "./engine/store";
-import { keepFilters } from "./filters-kept";
-import { findDocuments } from "./finding";
+import { watchFilters } from "./filter-effects";
+import { watchSearch } from "./document-search";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
 import { clusterBox } from "./map/reveal";
@@ -22,13 +22,13 @@ import { SideFiles } from "./side-files";
 import { selectShown } from "./selecting";
 import * as state from "./state";
 import { App } from "./ui/app";
-import { follow, keepAddress, viewChanged, whileFollowing } from "./visits";
+import { applyAddress, syncAddress, viewChanged, withoutHistoryStep } from "./address-sync";
 
-/** A canvas that is lost as often within a minute is given up: the machine cannot draw this map. */
-const MOST_LOSSES = 3;
+/** After so many lost WebGL contexts within a minute, give up: the machine cannot draw this map. */
+const MAX_LOSSES = 3;
 
 const address = readAddress(location.hash);
-follow(address);
+applyAddress(address);
 effect(() => {
   document.documentElement.dataset.theme = state.theme.value;
 });
@@ -38,15 +38,15 @@ render(<App />, root);
 void start();
 
 async function start(): Promise<void> {
-  const inside = embeddedFiles();
-  state.inOneFile.value = inside !== null;
-  const store = inside ? new Store(EMBEDDED_BASE, inside) : new Store(location.href.replace(/[?#].*$/, ""));
+  const embedded = embeddedFiles();
+  state.inOneFile.value = embedded !== null;
+  const store = embedded ? new Store(EMBEDDED_BASE, embedded) : new Store(location.href.replace(/[?#].*$/, ""));
   try {
-    // The one file that changes: a copy that the browser kept may name generations of yesterday.
-    const manifest = alive(checkManifest(await store.json<Manifest>("manifest.json", { fresh: true })));
+    // The only mutable file: a cached copy may name outdated generations.
+    const manifest = withoutEmptyGenerations(checkManifest(await store.json<Manifest>("manifest.json", { fresh: true })));
     document.title = manifest.title;
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
-    const sides = new SideFiles(store, manifest, generations);
+    const sideFiles = new SideFiles(store, manifest, generations);
     state.generations.value = generations;
     state.manifest.value = manifest;
     if (!document.createElement("canvas").getContext("webgl2"))
@@ -55,40 +55,42 @@ async function start(): Promise<void> {
     commands.retry = () => {
       store.forget();
       state.problems.value = new Map();
-      state.tries.value += 1;
+      state.retries.value += 1;
       map().retry();
-      sides.read().catch((error: Error) => (state.trouble.value = explain(error)));
+      sideFiles.read().catch((error: Error) => (state.trouble.value = describeError(error)));
     };
-    findDocuments(generations);
-    const linked = new URLSearchParams(location.search).get("linked");
-    if (linked) void import("./linked").then(({ link }) => link(linked, generations)).catch((error: Error) => state.report("The other map", error));
-    // Only a server on this machine is told anything: nothing of it is on a static host.
+    watchSearch(generations);
+    const channelName = new URLSearchParams(location.search).get("linked");
+    if (channelName) void import("./linked-pages").then(({ linkPages }) => linkPages(channelName, generations)).catch((error: Error) => state.report("The other map", error));
+    // Selections are only ever sent to a server on this machine, never to a static host.
     const token = new URLSearchParams(location.search).get("tell");
     if (token && /^(127\.0\.0\.1|localhost|\[::1\])$/.test(location.hostname))
-      void import("./telling").then(({ tell }) => tell(token)).catch((error: Error) => state.report("The notebook", error));
-    keepFilters();
-    keepAddress(map, () => map().camera.hold(bodyOf(manifest)));
-    await whileFollowing(map, async () => {
-      await sides.read();
+      void import("./notebook").then(({ reportSelections }) => reportSelections(token)).catch((error: Error) => state.report("The notebook", error));
+    watchFilters();
+    syncAddress(map, () => map().camera.hold(bodyOf(manifest)));
+    await withoutHistoryStep(map, async () => {
+      await sideFiles.read();
       if (address.pinned !== undefined) await map().pointing.pinRow(address.pinned, !address.view);
     });
   } catch (error) {
-    state.trouble.value = explain(error as Error);
+    state.trouble.value = describeError(error as Error);
   }
 }
 
 const bodyOf = ({ generations }: Manifest): Box => boxOf([generations[generations.length - 1].view]);
 
-/** Draw the map, and again on a new canvas each time that the graphics processor drops one; gives what is drawn now. */
+/**
+ * Draw the map, and redraw it on a new canvas when the WebGL context is lost. Returns a getter of the current view.
+ */
 function show(manifest: Manifest, generations: Generation[]): () => MapView {
   const body = bodyOf(manifest);
   const whole = boxOf(manifest.generations.map((entry) => entry.extent));
-  // Of documents that lie all at one place: so wide that the step of the tile's grid in which they lie is in the window.
+  // If all documents coincide: wide enough that the tile grid step containing them fits the window.
   const side = Math.max(whole.x1 - whole.x0, whole.y1 - whole.y0, manifest.generations[manifest.generations.length - 1].side / 4);
   const losses: number[] = [];
 
   function draw(start: Camera | null): MapView {
-    const made = new MapView(
+    const view = new MapView(
       {
         canvas: document.getElementById("canvas") as HTMLCanvasElement,
         labels: document.getElementById("labels")!,
@@ -99,16 +101,16 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
       body,
       whole,
       side,
-      () => lost(made),
+      () => lost(view),
     );
-    made.onCamera = viewChanged;
-    made.onShape = (shape, operation) => void selectShown(shape, operation);
-    return made;
+    view.onCamera = viewChanged;
+    view.onShape = (shape, operation) => void selectShown(shape, operation);
+    return view;
   }
 
   function lost(old: MapView): void {
     losses.push(performance.now());
-    if (losses.length >= MOST_LOSSES && losses[losses.length - 1] - losses[losses.length - MOST_LOSSES] < 60_000) {
+    if (losses.length >= MAX_LOSSES && losses[losses.length - 1] - losses[losses.length - MAX_LOSSES] < 60_000) {
       state.trouble.value = {
         title: "The graphics processor keeps dropping the map",
         text: "It runs out of memory, or its driver is restarted again and again. Close other pages that draw; the address keeps what you were looking at.",
@@ -117,8 +119,8 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
       return;
     }
     state.canvas.value += 1;
-    // The page has the new canvas once it has followed the signal.
-    void settled().then(() => {
+    // The new canvas exists once the signal has been rendered.
+    void layoutSettled().then(() => {
       map = draw({ ...old.camera.place });
     });
   }
@@ -131,7 +133,7 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
     zoom: (steps: number) => map.zoomBy(steps),
     pan: (right: number, up: number, move = false) => map.panBy(right, up, move),
     reveal: (cluster: ClusterEntry) =>
-      void settled().then(() => {
+      void layoutSettled().then(() => {
         const found = box(cluster);
         if (found) map.reveal(cluster, found);
       }),
@@ -159,12 +161,12 @@ function placeOf([x, y, span]: [number, number, number]): Camera {
 }
 
 function boxOf(boxes: [number, number, number, number][]): Box {
-  const least = (i: number) => Math.min(...boxes.map((box) => box[i]));
-  const most = (i: number) => Math.max(...boxes.map((box) => box[i]));
-  return { x0: least(0), y0: least(1), x1: most(2), y1: most(3) };
+  const min = (i: number) => Math.min(...boxes.map((box) => box[i]));
+  const max = (i: number) => Math.max(...boxes.map((box) => box[i]));
+  return { x0: min(0), y0: min(1), x1: max(2), y1: max(3) };
 }
 
-function explain(error: Error): state.Trouble {
+function describeError(error: Error): state.Trouble {
   if (error instanceof MissingFile)
     return {
       title: "The map's files are not here",

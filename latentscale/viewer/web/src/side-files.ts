@@ -1,14 +1,17 @@
-/** The files beside the points, each read on its own: the map is drawn without any of them. */
+/**
+ * The files other than points (labels, cluster details, index), each read independently: the map can be drawn without
+ * them.
+ */
 
 import { effect } from "@preact/signals";
-import { decoded, MissingFile, type Store } from "./engine/store";
-import { hasEdits } from "./engine/edit-key";
+import { decodeFile, MissingFile, type Store } from "./engine/store";
+import { hasEdits } from "./engine/edit-storage";
 import { ViewerError, type ClusterDetail, type HuesFile, type LabelsFile, type Manifest } from "./engine/format";
 import type { Generation } from "./engine/generation";
 import { mergeIndexes } from "./engine/merge";
 import * as state from "./state";
 
-/** What each is called where it cannot be read. */
+/** Name of each in error messages. */
 const NAMES = { labels: "Clusters", details: "Outlines and keyphrases of clusters", index: "Columns" } as const;
 
 export class SideFiles {
@@ -18,15 +21,17 @@ export class SideFiles {
     private readonly generations: readonly Generation[],
   ) {}
 
-  /** Read what is not here yet; those that fail are reported. Fails where nothing of the map is on the server, not even its points. */
+  /**
+   * Read the missing files and report failures. Throws if nothing of the map is on the server, not even its points.
+   */
   async read(): Promise<void> {
     const last = this.manifest.generations[this.manifest.generations.length - 1];
     if (last.hues && !state.labels.value) await this.hues();
-    const wanted = [this.one("labels", () => this.labels()), this.one("index", () => this.index())];
-    // Of many clusters these are megabytes, that nothing waits for.
-    if (last.hues) void until(() => state.labelsRead.value && !state.drawn.value.loading).then(() => this.one("details", () => this.details()));
-    else wanted.push(this.one("details", () => this.details()));
-    const found = await Promise.all(wanted);
+    const requests = [this.one("labels", () => this.labels()), this.one("index", () => this.index())];
+    // For many clusters these are megabytes, and nothing waits for them.
+    if (last.hues) void whenTrue(() => state.labelsRead.value && !state.drawn.value.loading).then(() => this.one("details", () => this.details()));
+    else requests.push(this.one("details", () => this.details()));
+    const found = await Promise.all(requests);
     if (found.every((error) => error instanceof MissingFile)) await this.generations[0].bytes("tiles/0-0-0.parquet");
   }
 
@@ -43,26 +48,26 @@ export class SideFiles {
     }
   }
 
-  /** What the reader has edited of these clusters, where the browser has kept anything. */
+  /** Load the reader's edits, if the browser stores any. */
   private async edits(): Promise<void> {
     if (!hasEdits(this.manifest)) return;
     try {
-      (await import("./editing")).readOnce();
+      (await import("./editing")).loadEdits();
     } catch (error) {
       state.report("Edits", error as Error);
     }
   }
 
-  /** Colours of many clusters, so that the first picture has them; all else of these comes after it. */
+  /** Colours of many clusters, for the first picture; everything else is read after it. */
   private async hues(): Promise<void> {
     try {
       const { id, hue, shade } = await this.store.json<HuesFile>(`${this.manifest.labels}hues.json`);
       state.hues.value = id.map((one, i) => ({ id: one, layer: 0, hue: hue[i], shade: shade[i] }));
     } catch {
-      // The clusters that come have their colours, too.
+      // Not fatal: labels.json has the colours, too.
       return;
     }
-    await until(() => state.rootsRead.value);
+    await whenTrue(() => state.rootsRead.value);
   }
 
   private async labels(): Promise<void> {
@@ -86,20 +91,20 @@ export class SideFiles {
       return { entry: generation.entry, index, removed: counts };
     });
     const all = await Promise.all(parts);
-    state.index.value = await decoded(this.generations.map((one) => one.name("index.json")).join(", "), () => mergeIndexes(all));
+    state.index.value = await decodeFile(this.generations.map((one) => one.name("index.json")).join(", "), () => mergeIndexes(all));
   }
 }
 
-/** Wait until what follows from signals is so. */
-function until(holds: () => boolean): Promise<void> {
-  return new Promise((done) => {
+/** Resolve when a condition on signals holds. */
+function whenTrue(holds: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
     let stop = (): void => undefined;
-    let over = false;
+    let done = false;
     stop = effect(() => {
-      if (over || !holds()) return;
-      over = true;
+      if (done || !holds()) return;
+      done = true;
       queueMicrotask(() => stop());
-      done();
+      resolve();
     });
   });
 }

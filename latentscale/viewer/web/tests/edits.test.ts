@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { broughtOver, editedDetails, editedLabels, editFile, faultOf, keepEdits, oneLine, readEditFile, readEdits, withEdit, type ClusterEdit } from "../src/engine/edits";
+import { matchEdits, editedDetails, editedLabels, editFile, textError, storeEdits, oneLine, readEditFile, readEdits, withEdit, type ClusterEdit } from "../src/engine/edits";
 import type { ClusterDetail, ClusterEntry, LabelsFile } from "../src/engine/format";
-import { labelZooms } from "../src/engine/label-room";
+import { labelZooms } from "../src/engine/label-zooms";
 import { haveFixture, read } from "./files";
 
 const entry = (id: number, more: Partial<ClusterEntry> = {}): ClusterEntry => ({ id, layer: 0, label: `Topic ${id}`, parent: null, x: 10 * id, y: 0, size: 100 - id, nearest: 100, hue: 0, shade: 0, px: 13, zoom: [-4, 99], ...more });
@@ -41,17 +41,17 @@ describe("edits", () => {
     const kept = new Map<string, string>();
     const store = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, value: string) => void kept.set(key, value), removeItem: (key: string) => void kept.delete(key) };
     const edits = [edit(1, { rename: HOSTILE }), edit(2, { rename: null, describe: "x", hide: true })];
-    expect(keepEdits(store, "k", { folder: "/a/", edits })).toBe(true);
+    expect(storeEdits(store, "k", { folder: "/a/", edits })).toBe(true);
     expect(readEdits(store, "k")).toEqual({ folder: "/a/", edits });
     const damaged = [edit(1, {}), null, 3, { ...edits[0], layer: "0" }, { ...edits[0], rename: 3 }, { ...edits[0], members: [] }, { ...edits[0], rename: "a\u0000" }, { ...edits[1], more: 1 }];
     kept.set("k", JSON.stringify({ folder: "/a/", edits: damaged }));
     expect(readEdits(store, "k")?.edits).toEqual([edits[1]]);
     kept.set("k", "[{");
     expect(readEdits(store, "k")).toBeNull();
-    expect(keepEdits(store, "k", { folder: "/a/", edits: [] })).toBe(true);
+    expect(storeEdits(store, "k", { folder: "/a/", edits: [] })).toBe(true);
     expect(kept.size).toBe(0);
     const full = { getItem: () => { throw new Error("denied"); }, setItem: () => { throw new Error("full"); }, removeItem: () => undefined };
-    expect(keepEdits(full, "k", { folder: "", edits })).toBe(false);
+    expect(storeEdits(full, "k", { folder: "", edits })).toBe(false);
     expect(readEdits(full, "k")).toBeNull();
   });
 
@@ -72,7 +72,7 @@ describe("edits", () => {
     const clusters = [entry(7), entry(8), entry(9, { layer: 1 })];
     const details = [detail([1, 2, 3, 4]), detail([5, 6]), detail([1, 2])];
     const old = [edit(1, { members: [2, 3, 90], hide: true }), edit(2, { members: [5, 91, 92], hide: true }), edit(3, { members: [1, 2], layer: 1, rename: "x" })];
-    expect(broughtOver(old, clusters, details).map(({ layer, cluster, members }) => [layer, cluster, members])).toEqual([
+    expect(matchEdits(old, clusters, details).map(({ layer, cluster, members }) => [layer, cluster, members])).toEqual([
       [0, 7, [1, 2, 3, 4]],
       [1, 9, [1, 2]],
     ]);
@@ -80,9 +80,9 @@ describe("edits", () => {
 
   it("are one line of what can be seen", () => {
     expect(oneLine(" a\u00a0b\n c ")).toBe("a b c");
-    expect(faultOf("rename", "x".repeat(201))).toContain("200");
-    expect(faultOf("rename", "🗺".repeat(200))).toBeNull();
-    expect(faultOf("describe", "a\u202eb")).toContain("cannot be seen");
+    expect(textError("rename", "x".repeat(201))).toContain("200");
+    expect(textError("rename", "🗺".repeat(200))).toBeNull();
+    expect(textError("describe", "a\u202eb")).toContain("cannot be seen");
   });
 });
 

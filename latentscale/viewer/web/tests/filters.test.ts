@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
-import { columnOf, keyOf, readFilter, test as passes, withFilter, writeFilter, type ColumnFilter } from "../src/engine/filters";
+import { columnOf, keyOf, readFilter, predicateOf as passes, withFilter, writeFilter, type ColumnFilter } from "../src/engine/filters";
 import type { ColourColumn } from "../src/engine/format";
 
 const kind: ColourColumn = { id: "c4", name: "kind, of=a&b", kind: "categories", categories: [["a, b", 3], ["", 2]], other: [3, 9], nulls: 1 };

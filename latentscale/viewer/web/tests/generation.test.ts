@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Generation, type LoadedTile } from "../src/engine/generation";
 import { chooseTiles } from "../src/engine/lod";
 import { decodeTile } from "../src/engine/parquet";
-import { placeAt } from "../src/engine/places";
+import { positionAt } from "../src/engine/positions";
 import { pickNearest } from "../src/engine/pick";
 import { MissingFile, Store } from "../src/engine/store";
 import { entry, haveFixture, read, server, type Expected, type Kind } from "./files";
@@ -61,7 +61,7 @@ describe.skipIf(!haveFixture)("a generation that Python wrote", () => {
       expect(generation.isCoarse(tile, 4e6 / edge)).toBe(false);
       for (let i = 0; i < tile.count; i += 97) {
         const at = row.get((await generation.document(tile.info.first + i)).rowId)!;
-        const [x, y] = placeAt(tile, i);
+        const [x, y] = positionAt(tile, i);
         expect(Math.hypot(x - expected.x[at], y - expected.y[at]) * (4e6 / edge)).toBeLessThan(0.75);
         expect(Math.floor((tile.xy[2 * i] * 65536) / tile.steps)).toBe(before[2 * i]);
       }

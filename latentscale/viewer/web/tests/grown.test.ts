@@ -56,7 +56,7 @@ describe.skipIf(!haveFixture).each(["ranges", "whole", "refuses"] as const)("a m
     for (const generation of generations) {
       for (const tile of await everything(generation)) {
         const alive = tile.cluster.filter((c) => c !== REMOVED);
-        expect(alive.length).toBe(tile.count - tile.gone);
+        expect(alive.length).toBe(tile.count - tile.removed);
         points += alive.length;
         for (const c of alive) drawn[c] = (drawn[c] ?? 0) + 1;
       }

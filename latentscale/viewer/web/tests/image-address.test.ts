@@ -13,16 +13,16 @@ describe("addresses of images", () => {
 
   it("are told from those of other places, whose hosts are named", () => {
     for (const other of ["https://evil.example.org/a.png", "//evil.example.org/a.png", "https://images.example.org.evil.example.org/a", "https://evil.example.org:443/x"])
-      expect((of(other) as { said: string }).said).toMatch(/^Images of .*evil\.example\.org.* are not shown/);
-    expect((of("http://images.example.org/a.png") as { said: string }).said).toContain("are not shown");
+      expect((of(other) as { problem: string }).problem).toMatch(/^Images of .*evil\.example\.org.* are not shown/);
+    expect((of("http://images.example.org/a.png") as { problem: string }).problem).toContain("are not shown");
     for (const outside of ["../secret.png", "/admin/delete?id=1", "images/../../x.png", "..%2f/../../../y"])
-      expect(of(outside)).toEqual({ said: "This image is outside the map's folder." });
+      expect(of(outside)).toEqual({ problem: "This image is outside the map's folder." });
   });
 
   it("are nothing that runs, holds data, or is no text", () => {
     const payloads = ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:image/svg+xml,<svg onload=alert(1)>", "blob:https://images.example.org/1", "file:///etc/passwd"];
     for (const value of [...payloads, "vbscript:x", "java\nscript:alert(1)", "https://user:pass@images.example.org/a.png", "\\\\evil\\a", "", " ", 7, {}, ["a.png"], "a".repeat(2001), "https://"])
-      expect(of(value)).toEqual({ said: "This is not the address of an image." });
+      expect(of(value)).toEqual({ problem: "This is not the address of an image." });
     // Markup is a file's name here, and an attribute of no element.
     expect(of('x" onerror="alert(1)')).toEqual({ href: `${base}x%22%20onerror=%22alert(1)` });
   });

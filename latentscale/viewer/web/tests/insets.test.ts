@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { clearOfPanels, insetsOf, type Cover } from "../src/engine/insets";
+import { buttonInset, insetsOf, type Obstacle } from "../src/engine/insets";
 
 const wide = { width: 1200, height: 800 };
 const phone = { width: 390, height: 780 };
-const cover = (left: number, top: number, right: number, bottom: number, side: Cover["side"], panel = true): Cover => ({ left, top, right, bottom, side, panel });
+const cover = (left: number, top: number, right: number, bottom: number, side: Obstacle["side"], panel = true): Obstacle => ({ left, top, right, bottom, side, panel });
 const buttons = cover(1144, 16, 1184, 154, "right", false);
 
 describe("the free part of the window", () => {
@@ -15,17 +15,17 @@ describe("the free part of the window", () => {
 
   it("leaves room for the buttons beside a panel before they have moved", () => {
     const panel = cover(820, 16, 1184, 500, "right");
-    expect(clearOfPanels(wide, [panel, buttons])).toBe(392);
+    expect(buttonInset(wide, [panel, buttons])).toBe(392);
     expect(insetsOf(wide, [panel, buttons]).right).toBe(392 + 40 + 20);
     expect(insetsOf(wide, [panel, { ...buttons, left: 768, right: 808 }]).right).toBe(392 + 40 + 20);
-    expect(clearOfPanels(wide, [buttons])).toBeNull();
+    expect(buttonInset(wide, [buttons])).toBeNull();
   });
 
   it("is above a sheet on a phone, whose list may cover the map", () => {
     expect(insetsOf(phone, [{ ...buttons, left: 334, right: 374 }])).toEqual({ left: 20, right: 20, top: 72, bottom: 48 });
     expect(insetsOf(phone, [cover(8, 500, 382, 772, "right")]).bottom).toBe(300);
     expect(insetsOf(phone, [cover(8, 8, 382, 476, "left")])).toEqual({ left: 20, right: 20, top: 72, bottom: 48 });
-    expect(clearOfPanels(phone, [cover(8, 500, 382, 772, "right")])).toBeNull();
+    expect(buttonInset(phone, [cover(8, 500, 382, 772, "right")])).toBeNull();
   });
 
   it("is above a strip at the bottom, however wide", () => {

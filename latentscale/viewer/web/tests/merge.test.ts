@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { CategoryColumn, ColourColumn, GenerationEntry, NumberColumn } from "../src/engine/format";
-import { alive, mergeIndexes, mergeQuantiles, type Part } from "../src/engine/merge";
+import { withoutEmptyGenerations, mergeIndexes, mergeQuantiles, type GenerationPart } from "../src/engine/merge";
 
-const part = (colours: ColourColumn[], { documents = 100, columns = ["kind", "n"], removed = null as Part["removed"], gone = 0 } = {}): Part => ({
+const part = (colours: ColourColumn[], { documents = 100, columns = ["kind", "n"], removed = null as GenerationPart["removed"], gone = 0 } = {}): GenerationPart => ({
   entry: { documents, noise: 0, ...(gone ? { removed: { url: "r", count: gone } } : {}) } as GenerationEntry,
   index: { text: null, columns, colours, pages: [], ids: { rows: 1, first: [] } },
   removed,
@@ -95,7 +95,7 @@ describe("columns of several generations", () => {
 
 it("generations whose documents have all left are not opened", () => {
   const make = (url: string, documents: number, count: number) => ({ url, documents, removed: { url: "r", count } }) as GenerationEntry;
-  const found = alive({ schema: 1, title: "", generations: [make("a/", 5, 5), make("b/", 5, 4), make("c/", 5, 5)] });
+  const found = withoutEmptyGenerations({ schema: 1, title: "", generations: [make("a/", 5, 5), make("b/", 5, 4), make("c/", 5, 5)] });
   expect([found.generations.map((entry) => entry.url), found.labels]).toEqual([["b/", "c/"], "c/"]);
 });
 

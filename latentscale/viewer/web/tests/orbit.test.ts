@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
-import { bandOf } from "../src/engine/bands";
+import { bandOf } from "../src/engine/density-bands";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
-import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Orbit } from "../src/engine/orbit";
+import { orbitAround, interpolateOrbits, clampOrbit, frameOf, moved, project, scaleOf, turned, type Orbit } from "../src/engine/orbit";
 import { pickInSpace, scanSpace } from "../src/engine/space-scan";
 import { zoomed } from "../src/map/space-control";
 
@@ -69,7 +69,7 @@ it("angles stay in their range, and two orbits are joined the short way", () => 
   expect(turned(ORBIT, 300).turn).toBeCloseTo(-95);
   expect(turned(ORBIT, 0, 200).tilt).toBe(88);
   expect(turned(ORBIT, 0, -200).tilt).toBe(0);
-  const middle = betweenOrbits({ ...ORBIT, turn: 170 }, { ...ORBIT, turn: -170, distance: 80 }, 0.5);
+  const middle = interpolateOrbits({ ...ORBIT, turn: 170 }, { ...ORBIT, turn: -170, distance: 80 }, 0.5);
   expect(middle.turn).toBeCloseTo(180);
   expect(middle.distance).toBeCloseTo(40);
 });
@@ -78,7 +78,7 @@ it("what lies in a box, but for its corners, is seen beside the panels from ever
   const box = { x0: -4, y0: -3, x1: 6, y1: 5 };
   const covered = { left: 340, right: 80, top: 36, bottom: 48 };
   for (let turn = -180; turn < 180; turn += 30) {
-    const orbit = around(box, 1, SIZE, covered, { turn, tilt: 56 });
+    const orbit = orbitAround(box, 1, SIZE, covered, { turn, tilt: 56 });
     const [left, top] = at(orbit, [1, 1, 1]);
     expect(left).toBeCloseTo((340 + 1200 - 80) / 2, 6);
     expect(top).toBeCloseTo((36 + 800 - 48) / 2, 6);
@@ -160,13 +160,13 @@ it("an orbit stays where some of the map is seen, and no closer than its steps a
   const bounds = { box: { x0: -5, y0: -5, x1: 5, y1: 5 }, side: 10, low: -1, high: 1, widest: 131_072 };
   const size = { width: 1200, height: 800 };
   const orbit = { target: [1, 2, 0.5] as const, turn: 30, tilt: 50, distance: 12 };
-  expect(bounded(orbit, bounds, size).target).toEqual(orbit.target);
-  expect(bounded(orbit, bounds, size).distance).toBeCloseTo(12, 9);
-  const near = bounded({ ...orbit, distance: 1e-12 }, bounds, size);
+  expect(clampOrbit(orbit, bounds, size).target).toEqual(orbit.target);
+  expect(clampOrbit(orbit, bounds, size).distance).toBeCloseTo(12, 9);
+  const near = clampOrbit({ ...orbit, distance: 1e-12 }, bounds, size);
   expect(scaleOf(near, size) * 10).toBeCloseTo(131_072, 3);
-  const far = bounded({ ...orbit, distance: 1e9, target: [1e12, -1e12, 1e12] }, bounds, size);
+  const far = clampOrbit({ ...orbit, distance: 1e9, target: [1e12, -1e12, 1e12] }, bounds, size);
   expect(scaleOf(far, size) * 10).toBeCloseTo(60, 6);
-  const away = bounded({ ...orbit, target: [900, 2, -900] }, bounds, size);
+  const away = clampOrbit({ ...orbit, target: [900, 2, -900] }, bounds, size);
   expect((away.target[0] - 5) * scaleOf(away, size), "of the window's smaller side").toBeCloseTo(320, 6);
   expect((-1 - away.target[2]) * scaleOf(away, size)).toBeCloseTo(320, 6);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { densityContours, LEAST_POINTS, outlinesOf } from "../src/engine/outline";
+import { densityContours, MIN_POINTS, outlinesOf } from "../src/engine/outline";
 
 /** Points on rings around a centre: as dense everywhere, and the same each time. */
 function disc(x: number, y: number, radius: number, n: number): number[] {
@@ -70,7 +70,7 @@ describe("outlines", () => {
   });
 
   it("says nothing of a few points, or of points at one place", () => {
-    expect(outlinesOf(disc(0, 0, 1, LEAST_POINTS - 1))).toEqual([]);
+    expect(outlinesOf(disc(0, 0, 1, MIN_POINTS - 1))).toEqual([]);
     expect(outlinesOf(Array.from({ length: 100 }, () => [3, 4]).flat())).toEqual([]);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { frameIn, isCloseUp, overviewBox } from "../src/engine/overview";
+import { viewFrame, isCloseUp, overviewBox } from "../src/engine/overview";
 
 const body = { x0: -10, y0: 0, x1: 10, y1: 10 };
 
@@ -16,13 +16,13 @@ describe("the picture of the whole map", () => {
   it("frames the view, the top of the map at the top, and never too small to be seen", () => {
     const size = { width: 200, height: 100 };
     const box = { x0: 0, y0: 0, x1: 20, y1: 10 };
-    expect(frameIn(box, size, { x0: 0, y0: 5, x1: 10, y1: 10 }, 6)).toEqual({ left: 0, top: 0, width: 100, height: 50, beyond: false });
-    const small = frameIn(box, size, { x0: 9.99, y0: 4.99, x1: 10.01, y1: 5.01 }, 6);
+    expect(viewFrame(box, size, { x0: 0, y0: 5, x1: 10, y1: 10 }, 6)).toEqual({ left: 0, top: 0, width: 100, height: 50, beyond: false });
+    const small = viewFrame(box, size, { x0: 9.99, y0: 4.99, x1: 10.01, y1: 5.01 }, 6);
     expect(small).toEqual({ left: 97, top: 47, width: 6, height: 6, beyond: false });
   });
 
   it("keeps the frame at the edge past which the view lies", () => {
-    const frame = frameIn({ x0: 0, y0: 0, x1: 20, y1: 10 }, { width: 200, height: 100 }, { x0: -9, y0: 14, x1: -7, y1: 16 }, 6);
+    const frame = viewFrame({ x0: 0, y0: 0, x1: 20, y1: 10 }, { width: 200, height: 100 }, { x0: -9, y0: 14, x1: -7, y1: 16 }, 6);
     expect(frame).toEqual({ left: 0, top: 0, width: 20, height: 20, beyond: true });
   });
 

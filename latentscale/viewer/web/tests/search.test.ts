@@ -2,9 +2,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { Generation } from "../src/engine/generation";
-import { compare, eachPlace, search } from "../src/engine/search";
+import { compareCodePoints, forEachPosting, search } from "../src/engine/search";
 import { Store } from "../src/engine/store";
-import { marked, readQuery, tokens } from "../src/engine/tokens";
+import { splitAtMatches, readQuery, tokens } from "../src/engine/tokens";
 import { entry, haveFixture, read, server, type Expected } from "./files";
 
 const cases = fileURLToPath(new URL("../../../../tests/viewer/token_cases.json", import.meta.url));
@@ -24,7 +24,7 @@ describe("a query", () => {
     expect(readQuery(" -- ")).toMatchObject({ words: [], open: false });
   });
   it("marks its words in a text as it was written", () => {
-    const mark = (text: string, query: string) => marked(text, readQuery(query)).map((part, i) => (i % 2 ? `[${part}]` : part)).join("");
+    const mark = (text: string, query: string) => splitAtMatches(text, readQuery(query)).map((part, i) => (i % 2 ? `[${part}]` : part)).join("");
     expect(mark("Café, cafés and CAFE!", "cafe ")).toBe("[Café], cafés and [CAFE]!");
     expect(mark("Café, cafés and decaf", "caf")).toBe("[Café], [cafés] and decaf");
     expect(mark("東京都に行く", "京都")).toBe("東[京都]に行く");
@@ -38,13 +38,13 @@ it("places are steps of seven bits a byte", () => {
   const seen: [number, number][] = [];
   // 5, then 5 + 300, then 305 + 2^31.
   const places = Uint8Array.from([5, 0xac, 0x02, 0x80, 0x80, 0x80, 0x80, 0x08]);
-  eachPlace({ places, weights: Uint8Array.from([9, 8, 7]) }, (position, weight) => seen.push([position, weight]));
+  forEachPosting({ places, weights: Uint8Array.from([9, 8, 7]) }, (position, weight) => seen.push([position, weight]));
   expect(seen).toEqual([[5, 9], [305, 8], [305 + 2 ** 31, 7]]);
 });
 
 it("words are in the order of their code points, as in the files", () => {
   const words = ["a", "ab", "b", "京", "京都", "\uff9e", "𠮷野"];
-  expect([...words].reverse().sort(compare)).toEqual(words);
+  expect([...words].reverse().sort(compareCodePoints)).toEqual(words);
 });
 
 describe.skipIf(!haveFixture)("a search in what Python wrote", () => {

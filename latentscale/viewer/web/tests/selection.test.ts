@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Generation } from "../src/engine/generation";
-import { scan, TooMuch } from "../src/engine/scan";
-import { combined, has, joined, listed, maskOf, OPERATIONS, rangesOf, selectionOf, sizeOf, type Selection } from "../src/engine/selection";
+import { scan, ScanLimitError } from "../src/engine/scan";
+import { combine, has, mergeRanges, firstRows, maskOf, OPERATIONS, rangesOf, selectionOf, sizeOf, type Selection } from "../src/engine/selection";
 import { boxShape, contains, relation, type Shape } from "../src/engine/shape";
 import { Store } from "../src/engine/store";
 import { entry, haveFixture, read, server, type Expected } from "./files";
@@ -25,11 +25,11 @@ describe("a selection", () => {
       const [x, y] = [a, b].map((sets) => new Map([...sets].filter(([, set]) => set.size).map(([g, set]) => [g, rangesOf([...set])])));
       const expected = { replace: (_: boolean, inB: boolean) => inB, add: (inA: boolean, inB: boolean) => inA || inB, subtract: (inA: boolean, inB: boolean) => inA && !inB, intersect: (inA: boolean, inB: boolean) => inA && inB };
       for (const operation of OPERATIONS) {
-        const made = combined(x, operation, y);
+        const made = combine(x, operation, y);
         const wanted = [0, 2].flatMap((g) => Array.from({ length: 80 }, (_, p) => p).filter((p) => expected[operation](a.get(g)!.has(p), b.get(g)!.has(p))).map((p) => `${g}/${p}`));
         expect(members(made).sort()).toEqual(wanted.sort());
         expect(sizeOf(made)).toBe(wanted.length);
-        expect(listed(made, [{ number: 0 }, { number: 2 }], 999).map(({ generation, position }) => `${generation.number}/${position}`).sort()).toEqual(wanted);
+        expect(firstRows(made, [{ number: 0 }, { number: 2 }], 999).map(({ generation, position }) => `${generation.number}/${position}`).sort()).toEqual(wanted);
       }
       const mask = maskOf(x.get(0), 13, 31);
       expect([...mask]).toEqual(Array.from({ length: 31 }, (_, i) => Number(a.get(0)!.has(13 + i))));
@@ -38,15 +38,15 @@ describe("a selection", () => {
 
   it("of millions is a few ranges", () => {
     const whole = new Map([[0, [0, 100_000_000]]]);
-    const without = combined(whole, "subtract", selectionOf([{ generation: { number: 0 }, position: 5_000_000 }]));
+    const without = combine(whole, "subtract", selectionOf([{ generation: { number: 0 }, position: 5_000_000 }]));
     expect(sizeOf(without)).toBe(99_999_999);
     expect(without.get(0)).toEqual([0, 5_000_000, 5_000_001, 100_000_000]);
-    expect(combined(without, "intersect", new Map())).toEqual(new Map());
-    expect(combined(null, "add", whole)).toEqual(whole);
+    expect(combine(without, "intersect", new Map())).toEqual(new Map());
+    expect(combine(null, "add", whole)).toEqual(whole);
   });
 
   it("joins ranges that touch or overlap, in any order", () => {
-    expect(joined([[5, 7], [0, 2], [2, 4], [6, 9], [11, 11]])).toEqual([0, 4, 5, 9]);
+    expect(mergeRanges([[5, 7], [0, 2], [2, 4], [6, 9], [11, 11]])).toEqual([0, 4, 5, 9]);
   });
 });
 
@@ -120,6 +120,6 @@ describe.skipIf(!haveFixture)("a question to the whole map", () => {
           tiles.set(`${z}-${x}-${y}`, { ...root, key: `${z}-${x}-${y}`, z, x, y, children: z < 5 ? 15 : 0 });
           generation.tree.pages.add(generation.tree.pageOf(z, x, y));
         }
-    await expect(scan([generation], { ...ask, clusters: new Set([1]) })).rejects.toThrow(TooMuch);
+    await expect(scan([generation], { ...ask, clusters: new Set([1]) })).rejects.toThrow(ScanLimitError);
   });
 });

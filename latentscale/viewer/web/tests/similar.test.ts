@@ -1,15 +1,15 @@
 import { describe, expect, it } from "vitest";
 import type { Manifest } from "../src/engine/format";
 import { Generation } from "../src/engine/generation";
-import { likeness, likenessOf } from "../src/engine/similar";
+import { similarQuery, parseSimilarQuery } from "../src/engine/similar";
 import { similarTo } from "../src/engine/similar-search";
 import { Store } from "../src/engine/store";
 import { entry, haveFixture, read, server, type Expected } from "./files";
 
 it("a search for what is like a document is written with its row id", () => {
-  expect(likenessOf(likeness(-12))).toBe(-12);
-  expect(likenessOf(" Like #7 ")).toBe(7);
-  expect([likenessOf("like #"), likenessOf("like #7 cats"), likenessOf("#7")]).toEqual([null, null, null]);
+  expect(parseSimilarQuery(similarQuery(-12))).toBe(-12);
+  expect(parseSimilarQuery(" Like #7 ")).toBe(7);
+  expect([parseSimilarQuery("like #"), parseSimilarQuery("like #7 cats"), parseSimilarQuery("#7")]).toEqual([null, null, null]);
 });
 
 describe.skipIf(!haveFixture)("what is like a document", { timeout: 60_000 }, () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { duckdb } from "../src/engine/sql";
-import { csvValue, keepTags, readCsv, readIds, readTagFile, readTags, writeIds } from "../src/engine/tags";
+import { duckdbQuery } from "../src/engine/sql";
+import { csvValue, storeTags, readCsv, readIds, readTagFile, readTags, writeIds } from "../src/engine/tags";
 
 describe("tags", () => {
   it("are kept as runs of row ids and come back", () => {
@@ -10,7 +10,7 @@ describe("tags", () => {
       { name: 'a "b", c', rowIds: [0, 1, 2, 7, 9, 10], map: "../maps/a/" },
       { name: "<b>", rowIds: [], map: "" },
     ];
-    expect(keepTags(store, "k", tags)).toBe(true);
+    expect(storeTags(store, "k", tags)).toBe(true);
     expect([...kept.values()][0]).toContain("0-2,7,9-10");
     expect(readTags(store, "k")).toEqual(tags);
     kept.set("k", '[{"name": 3}, {"name": "x", "ids": "4,oops,3-1,2", "map": "m"}]');
@@ -23,7 +23,7 @@ describe("tags", () => {
 
   it("that the browser does not keep are told", () => {
     const full = { getItem: () => { throw new Error("denied"); }, setItem: () => { throw new Error("full"); } };
-    expect(keepTags(full, "k", [])).toBe(false);
+    expect(storeTags(full, "k", [])).toBe(false);
     expect(readTags(full, "k")).toEqual([]);
   });
 
@@ -46,9 +46,9 @@ describe("tags", () => {
 
 describe("a query to DuckDB", () => {
   it("reads the points of the map, with the row ids in it or in the file that was saved", () => {
-    expect(duckdb([3, 5], "../maps/map-1/viewer/", "documents.csv")).toBe("SELECT * FROM 'maps/map-1/points/**/*.parquet' WHERE row_id IN (3, 5);");
+    expect(duckdbQuery([3, 5], "../maps/map-1/viewer/", "documents.csv")).toBe("SELECT * FROM 'maps/map-1/points/**/*.parquet' WHERE row_id IN (3, 5);");
     const many = Array.from({ length: 2000 }, (_, i) => i);
-    expect(duckdb(many, "../maps/map-1/viewer/", "it's.csv")).toContain("WHERE row_id IN (SELECT row_id FROM 'it''s.csv');");
-    expect(duckdb([3], null, "documents.csv")).toMatch(/^-- latentscale export WORKSPACE points.parquet\nSELECT \* FROM 'points.parquet' WHERE/);
+    expect(duckdbQuery(many, "../maps/map-1/viewer/", "it's.csv")).toContain("WHERE row_id IN (SELECT row_id FROM 'it''s.csv');");
+    expect(duckdbQuery([3], null, "documents.csv")).toMatch(/^-- latentscale export WORKSPACE points.parquet\nSELECT \* FROM 'points.parquet' WHERE/);
   });
 });

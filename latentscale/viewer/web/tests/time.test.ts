@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { test as testOf, readFilter, writeFilter } from "../src/engine/filters";
+import { predicateOf as testOf, readFilter, writeFilter } from "../src/engine/filters";
 import type { CategoryColumn, ColourColumn, NumberColumn } from "../src/engine/format";
-import { barOf, barsOf, begin, countTimes, filterOf, next, stretchOf, timeColumns, type TimeColumn } from "../src/engine/time";
+import { barOf, barsOf, firstStretch, countTimes, filterOf, nextStretch, stretchOf, timeColumns, type TimeColumn } from "../src/engine/time";
 
 const day = (text: string): number => Date.parse(text.includes("T") ? `${text}Z` : text) / 86_400_000;
 const knots = (min: number, max: number): number[] => Array.from({ length: 65 }, (_, k) => min + ((max - min) * k) / 64);
@@ -40,11 +40,11 @@ describe("bars", () => {
     expect(units.map(([from, to]) => of(from, to).unit)).toEqual(["hour", "day", "week", "month", "quarter", "year", "20 years"]);
     const months = of("2015-02-10", "2021-03-05");
     expect([months.edges[0], months.edges[1], months.edges.at(-1)]).toEqual([day("2015-02-01"), day("2015-03-01"), day("2021-04-01")]);
-    expect([months.said(0), of("1995-02-10", "2021-03-05").said(1), of("1950-01-01", "2021-03-05").said(0)]).toEqual(["Feb 2015", "1995 Q2", "1950"]);
+    expect([months.label(0), of("1995-02-10", "2021-03-05").label(1), of("1950-01-01", "2021-03-05").label(0)]).toEqual(["Feb 2015", "1995 Q2", "1950"]);
     const weeks = of("2020-02-12", "2021-11-05");
-    expect(weeks.said(0)).toBe("2020-02-10 to 2020-02-16");
+    expect(weeks.label(0)).toBe("2020-02-10 to 2020-02-16");
     const long = of("0003-01-01", "2021-03-05");
-    expect([long.said(0), long.edges.length]).toEqual(["0–19", 103]);
+    expect([long.label(0), long.edges.length]).toEqual(["0–19", 103]);
     for (const [from, to] of units) {
       const { edges, ticks } = of(from, to);
       expect(edges[0]).toBeLessThanOrEqual(day(from));
@@ -59,7 +59,7 @@ describe("bars", () => {
 
   it("are years for whole numbers", () => {
     const time = only(numbers("built", 1850, 2020));
-    const { edges, unit, said } = barsOf(time, time.body);
+    const { edges, unit, label: said } = barsOf(time, time.body);
     expect([unit, edges[0], said(0), barOf(edges, 1851), barOf(edges, 1852)]).toEqual(["2 years", 1850, "1850–1851", 0, 1]);
     expect([barOf(edges, 1700), barOf(edges, 2022), barOf(edges, NaN)]).toEqual([-1, edges.length - 1, NaN]);
   });
@@ -100,9 +100,9 @@ describe("a stretch", () => {
   });
 
   it("moves on or grows, and begins again at the end", () => {
-    expect([next([2, 5], 10, false), next([2, 5], 10, true), next([7, 10], 10, false)]).toEqual([[3, 6], [2, 6], null]);
-    expect([begin(null, 36, false), begin(null, 36, true), begin([7, 10], 10, false), begin([3, 10], 10, true), begin([3, 5], 10, true)]).toEqual([[0, 3], [0, 1], [0, 3], [3, 4], [3, 5]]);
-    expect(begin([9, 10], 10, true)).toEqual([0, 1]);
+    expect([nextStretch([2, 5], 10, false), nextStretch([2, 5], 10, true), nextStretch([7, 10], 10, false)]).toEqual([[3, 6], [2, 6], null]);
+    expect([firstStretch(null, 36, false), firstStretch(null, 36, true), firstStretch([7, 10], 10, false), firstStretch([3, 10], 10, true), firstStretch([3, 5], 10, true)]).toEqual([[0, 3], [0, 1], [0, 3], [3, 4], [3, 5]]);
+    expect(firstStretch([9, 10], 10, true)).toEqual([0, 1]);
   });
 });
 

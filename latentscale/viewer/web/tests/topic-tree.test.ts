@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { ClusterEntry } from "../src/engine/format";
 import type { LoadedTile } from "../src/engine/generation";
 import { clustersInView } from "../src/engine/in-view";
-import { countsOf, listedTopics, openedBy, topicsThat, topicTree, typedAhead, type Topic } from "../src/engine/topic-tree";
+import { countsOf, listedTopics, topicsToOpen, findTopics, topicTree, typeAhead, type Topic } from "../src/engine/topic-tree";
 
 const entry = (layer: number, id: number, parent: number | null, size: number, label = `${layer}.${id}`) =>
   ({ layer, id, parent, size, label, x: 0, y: 0 }) as unknown as ClusterEntry;
@@ -16,7 +16,7 @@ const clusters = [
   entry(2, 1, null, 220),
 ];
 const tree = topicTree(clusters);
-const refs = (open: (topic: Topic) => boolean, search: ReturnType<typeof topicsThat> | null = null) =>
+const refs = (open: (topic: Topic) => boolean, search: ReturnType<typeof findTopics> | null = null) =>
   listedTopics(tree, open, search).map(({ topic, level }) => `${"·".repeat(level - 1)}${topic.ref}`);
 
 describe("the tree of topics", () => {
@@ -39,35 +39,35 @@ describe("the tree of topics", () => {
   it("is as far open as the view is close, and as there is room", () => {
     const seen = (leaves: [number, number][]) => countsOf(tree, new Map(leaves));
     const whole = seen(Array.from({ length: 8 }, (_, id) => [id, 10]));
-    expect([...openedBy(tree, whole, 4, 2)]).toEqual([]);
-    expect([...openedBy(tree, whole, 7, 2)].sort()).toEqual(["2.0", "2.1"]);
-    expect([...openedBy(tree, whole, 15, 2)].sort()).toEqual(["1.0", "1.1", "1.2", "1.3", "2.0", "2.1"]);
-    expect([...openedBy(tree, whole, 1, 1)].sort()).toEqual(["2.0", "2.1"]);
+    expect([...topicsToOpen(tree, whole, 4, 2)]).toEqual([]);
+    expect([...topicsToOpen(tree, whole, 7, 2)].sort()).toEqual(["2.0", "2.1"]);
+    expect([...topicsToOpen(tree, whole, 15, 2)].sort()).toEqual(["1.0", "1.1", "1.2", "1.3", "2.0", "2.1"]);
+    expect([...topicsToOpen(tree, whole, 1, 1)].sort()).toEqual(["2.0", "2.1"]);
     // Closer: only what is in view is opened, down to its parts; what only reaches into the view is not.
-    expect([...openedBy(tree, seen([[6, 40], [7, 30], [0, 1]]), 7, 2)].sort()).toEqual(["1.3", "2.1"]);
+    expect([...topicsToOpen(tree, seen([[6, 40], [7, 30], [0, 1]]), 7, 2)].sort()).toEqual(["1.3", "2.1"]);
     // Where there is no room for all of a layer, for the topic that has most of the view.
-    expect([...openedBy(tree, seen([[6, 40], [0, 5]]), 5, 2)]).toEqual(["2.1"]);
-    expect([...openedBy(tree, new Map(), 100, 2)]).toEqual([]);
+    expect([...topicsToOpen(tree, seen([[6, 40], [0, 5]]), 5, 2)]).toEqual(["2.1"]);
+    expect([...topicsToOpen(tree, new Map(), 100, 2)]).toEqual([]);
   });
 
   it("lists what was found below all that it is part of", () => {
-    const found = topicsThat(tree, ({ layer, id }) => (layer === 0 && id === 6) || (layer === 1 && id === 0));
+    const found = findTopics(tree, ({ layer, id }) => (layer === 0 && id === 6) || (layer === 1 && id === 0));
     const open = (topic: Topic) => found.above.has(topic);
     expect(refs(open, found)).toEqual(["2.1", "·1.3", "··0.6", "2.0", "·1.0"]);
     expect(listedTopics(tree, open, found).map(({ context }) => context)).toEqual([true, true, false, true, false]);
     expect(refs(() => true, found)).toContain("··0.1");
-    expect(refs(() => true, topicsThat(tree, () => false))).toEqual([]);
+    expect(refs(() => true, findTopics(tree, () => false))).toEqual([]);
   });
 
   it("finds names by their first letters", () => {
     const names = ["Apple", "apricot", "Banana", "avocado"];
-    expect(typedAhead(names, 0, "a")).toBe(1);
-    expect(typedAhead(names, 1, "aa")).toBe(3);
-    expect(typedAhead(names, 3, "a")).toBe(0);
-    expect(typedAhead(names, 0, "ap")).toBe(0);
-    expect(typedAhead(names, 0, "av")).toBe(3);
-    expect(typedAhead(names, 2, "b")).toBe(2);
-    expect(typedAhead(names, 0, "x")).toBe(-1);
+    expect(typeAhead(names, 0, "a")).toBe(1);
+    expect(typeAhead(names, 1, "aa")).toBe(3);
+    expect(typeAhead(names, 3, "a")).toBe(0);
+    expect(typeAhead(names, 0, "ap")).toBe(0);
+    expect(typeAhead(names, 0, "av")).toBe(3);
+    expect(typeAhead(names, 2, "b")).toBe(2);
+    expect(typeAhead(names, 0, "x")).toBe(-1);
   });
 });
 

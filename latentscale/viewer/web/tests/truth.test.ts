@@ -1,16 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { categoriesOf, categoryNames, colourName, colourOf } from "../src/engine/column-names";
+import { categoryCodes, categoryNames, colourName, colourFromName } from "../src/engine/column-names";
 import type { ColourColumn } from "../src/engine/format";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
 import { countInView } from "../src/engine/in-view";
 import { isShown } from "../src/engine/lod";
-import { decoded, MissingFile, Store } from "../src/engine/store";
+import { decodeFile, MissingFile, Store } from "../src/engine/store";
 
 describe("what is in view", () => {
   const count = 5_000;
   const xy = Uint16Array.from({ length: 2 * count }, (_, i) => (i * 40_503 + (i % 7) * 977) % 65_536);
   const cluster = Int32Array.from({ length: count }, (_, i) => (i % 10 ? i % 4 : REMOVED));
-  const tile = (share: number) => ({ count, xy, steps: 65536, cluster, share, gone: count / 10, bounds: { x0: -2, y0: 3, x1: 6, y1: 11 } }) as LoadedTile;
+  const tile = (share: number) => ({ count, xy, steps: 65536, cluster, share, removed: count / 10, bounds: { x0: -2, y0: 3, x1: 6, y1: 11 } }) as LoadedTile;
   const at = (i: number) => [-2 + ((xy[2 * i] + 0.5) * 8) / 65_536, 3 + ((xy[2 * i + 1] + 0.5) * 8) / 65_536];
 
   it.each([
@@ -34,15 +34,15 @@ describe("columns in an address", () => {
     { id: "c7", name: "cluster", kind: "numbers", min: 0, max: 1, quantiles: [0, 1], nulls: 0 },
   ];
   it("go by name, whatever their place", () => {
-    for (const { id } of columns) expect(colourOf(colourName(id, columns), columns)).toBe(id);
-    expect(colourOf("cluster", columns)).toBe("cluster");
-    expect(colourOf("c7", columns)).toBe("c7");
-    expect([colourOf("@none", columns), colourOf("c9", columns), colourOf("layer:2", columns)]).toEqual([null, null, "layer:2"]);
+    for (const { id } of columns) expect(colourFromName(colourName(id, columns), columns)).toBe(id);
+    expect(colourFromName("cluster", columns)).toBe("cluster");
+    expect(colourFromName("c7", columns)).toBe("c7");
+    expect([colourFromName("@none", columns), colourFromName("c9", columns), colourFromName("layer:2", columns)]).toEqual([null, null, "layer:2"]);
   });
   it("have their categories by name too, but those that have none", () => {
     expect(categoryNames([0, 1, 64, 255], columns[0])).toEqual(["@a, b", "@", "64", "255"]);
-    expect(categoriesOf(["@a, b", "@", "64", "255", "@gone"], columns[0])).toEqual([0, 1, 64, 255]);
-    expect(categoriesOf(["@a, b"], columns[1])).toEqual([]);
+    expect(categoryCodes(["@a, b", "@", "64", "255", "@gone"], columns[0])).toEqual([0, 1, 64, 255]);
+    expect(categoryCodes(["@a, b"], columns[1])).toEqual([]);
   });
 });
 
@@ -82,7 +82,7 @@ describe("the store", () => {
   });
 
   it("names the damaged file, and leaves other errors as they are", async () => {
-    await expect(decoded("x.parquet", () => { throw new Error("footer != PAR1"); })).rejects.toThrow("x.parquet is damaged or cut off: footer != PAR1.");
-    await expect(decoded("x", () => { throw new MissingFile("y is missing"); })).rejects.toThrow(/^y is missing$/);
+    await expect(decodeFile("x.parquet", () => { throw new Error("footer != PAR1"); })).rejects.toThrow("x.parquet is damaged or cut off: footer != PAR1.");
+    await expect(decodeFile("x", () => { throw new MissingFile("y is missing"); })).rejects.toThrow(/^y is missing$/);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
 import type { ClusterEntry, NumberColumn } from "../src/engine/format";
-import { pieces } from "../src/engine/hyphens";
+import { labelPieces } from "../src/engine/label-breaks";
 import { labelOrder, visibleLabels } from "../src/engine/labels";
 import { betterScale, formatValue, NO_VALUE, position, shadeIndex, valueAt } from "../src/engine/scale";
 import { Cache } from "../src/engine/store";
@@ -37,8 +37,8 @@ describe("hyphens in labels", () => {
     ["a - b, 1–2, -x, y-, --", ["a - b, 1–2, -x, y-, --"]],
     ["", [""]],
   ])("keeps short words whole in %s", (label, expected) => {
-    expect(pieces(label)).toEqual(expected);
-    expect(pieces(label).join("")).toBe(label);
+    expect(labelPieces(label)).toEqual(expected);
+    expect(labelPieces(label).join("")).toBe(label);
   });
 });
 

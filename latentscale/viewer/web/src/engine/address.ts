@@ -1,42 +1,43 @@
-/** The state of the page as the part of its address behind `#`: a shared link shows the same. */
+/** Serialisation of the page's state in the URL fragment, so that a shared link restores it. */
 
 import { readFilter, writeFilter, type Filters } from "./filters";
 
 export interface AddressState {
-  /** Centre, and the units of the map that the smaller side of the window shows. */
+  /** Centre of the view, and the map units that the window's shorter side spans. */
   view?: [x: number, y: number, span: number];
   theme?: "dark" | "light";
   /** `cluster`, `layer:1`…, `nearest_cluster`, `density`, `added`, or the name of a column after `@`. */
   colour?: string;
   scale?: "linear" | "quantile";
-  /** `layer.id` of clusters, `n` for noise. */
+  /** Isolated clusters as `layer.id`, `n` for noise. */
   clusters?: string[];
-  /** Categories of the colour column: their names after `@`, or the codes of those that have none. */
+  /** Selected categories of the colour column: `@` and the name, or the code of those without one. */
   categories?: string[];
-  /** Filters on other columns than that of the colours, and those of it that are of another kind. */
+  /** Filters on other columns, and filters of another kind on the colour column. */
   filters?: Filters;
-  /** Factors of the points' size and opacity. */
+  /** Factors of point size and opacity. */
   size?: number;
   opacity?: number;
-  /** The column of numbers that the points' size follows, by its name after `@`. */
+  /** `@` and the name of the numeric column that point size encodes. */
   sizeBy?: string;
   pinned?: number;
-  /** The map turned in space: from where (turn and tilt in degrees, distance, target), null for its own first place. */
+  /** The 3-D view: turn and tilt in degrees, distance, target; null for the initial one. */
   orbit?: [turn: number, tilt: number, distance: number, x: number, y: number, z: number] | null;
-  /** Factor of the heights, and whether points are larger where space is sparse. */
+  /** Height factor, and whether points in sparse regions of space are larger. */
   height?: number;
   sparse?: boolean;
-  /** Whether lines of equal density are drawn. */
+  /** Whether density contours are drawn. */
   contours?: boolean;
-  /** Panels that are open or, with `-` before their id, closed, where they were not so at first. */
+  /** Panels whose open state differs from the initial one; those that were closed are prefixed with `-`. */
   panels?: string[];
-  /** What single panels keep, by their id. */
+  /** State of single panels, by panel id. */
   kept?: Record<string, string>;
 }
 
+/** The fragment of a state, with `#`; empty for the initial state. */
 export function writeAddress(state: AddressState): string {
   const parts: string[] = [];
-  if (state.view) parts.push(`v=${[...places(state.view.slice(0, 2), state.view[2]), Number(state.view[2].toPrecision(7))].join(",")}`);
+  if (state.view) parts.push(`v=${[...rounded(state.view.slice(0, 2), state.view[2]), Number(state.view[2].toPrecision(7))].join(",")}`);
   if (state.theme) parts.push(`t=${state.theme}`);
   if (state.colour && state.colour !== "cluster") parts.push(`c=${encodeURIComponent(state.colour)}`);
   if (state.scale) parts.push(`s=${state.scale}`);
@@ -57,14 +58,14 @@ export function writeAddress(state: AddressState): string {
 }
 
 function orbitText([turn, tilt, distance, ...target]: NonNullable<AddressState["orbit"]>): string {
-  return [...[turn, tilt, distance].map((v) => Number(v.toPrecision(5))), ...places(target, distance)].join(",");
+  return [...[turn, tilt, distance].map((v) => Number(v.toPrecision(5))), ...rounded(target, distance)].join(",");
 }
 
-/** With as many digits as are a small part of a pixel where the window shows so many units of the map. */
-const places = (values: readonly number[], span: number): number[] =>
+/** Rounded to a small fraction of a pixel in a view that spans `span` map units. */
+const rounded = (values: readonly number[], span: number): number[] =>
   values.map((v) => Number(v.toFixed(Math.min(20, Math.max(0, Math.ceil(5 - Math.log10(span)))))));
 
-/** Anything that does not parse is left out: an address is typed by people. */
+/** Parse a fragment. Invalid parts are ignored: addresses are edited by hand. */
 export function readAddress(hash: string): AddressState {
   const state: AddressState = {};
   for (const part of hash.replace(/^#/, "").split("&")) {
@@ -82,7 +83,7 @@ export function readAddress(hash: string): AddressState {
     } catch {
       continue;
     }
-    // Names of categories may have commas of their own.
+    // Category names may contain encoded commas: split before decoding.
     const items = (key === "k" ? part.slice(at + 1).split(",").map(decodeURIComponent) : value.split(",")).filter(Boolean);
     if (key === "v") {
       const [x, y, span] = items.map(Number);

@@ -1,15 +1,15 @@
-/** Colours: twelve hues in OKLCH, their shades, ramps, and the palette texture's bytes. */
+/** Colours: twelve hues in OKLCH with shades, ramps, and the bytes of palette textures. */
 
-// One source for the page and for the pictures that Python draws.
+// Shared with the images that Python renders.
 import shared from "../../../palette.json";
 
 export type Theme = "dark" | "light";
 export type Rgb = [number, number, number];
 
 /**
- * Lightness, chroma and hue on light ground. Found by a search for the largest least distance between any two of the
- * twelve, seen with normal sight and (Machado et al. 2009, severity 1) with protanopia, deuteranopia and tritanopia, on
- * light and dark ground: 0.134 in OKLab with normal sight, 0.083 with the others (tests/colour.test.ts).
+ * Lightness, chroma and hue on a light background. Found by maximising the smallest distance between any two of the
+ * twelve, over normal vision and (Machado et al. 2009, severity 1) protanopia, deuteranopia and tritanopia, on light
+ * and dark backgrounds: 0.134 in OKLab with normal vision, 0.083 with the others (tests/colour.test.ts).
  */
 export const HUES = shared.hues as [number, number, number][];
 const LIFT: Record<Theme, number> = shared.lift;
@@ -17,9 +17,10 @@ export const GROUND = shared.ground as Record<Theme, Rgb>;
 export const NOISE = shared.noise as Record<Theme, Rgb>;
 export const NULL_COLOUR = shared.no_value as Record<Theme, Rgb>;
 
+/** OKLCH to sRGB bytes; `h` in degrees. Out-of-gamut colours lose chroma. */
 export function oklch(l: number, c: number, h: number): Rgb {
   const angle = (h * Math.PI) / 180;
-  // Out of the screen's gamut: less chroma, same lightness and hue.
+  // Outside the sRGB gamut: reduce the chroma, keep lightness and hue.
   for (let chroma = c; ; chroma *= 0.92) {
     const rgb = oklab(l, chroma * Math.cos(angle), chroma * Math.sin(angle));
     if (chroma < 0.002 || rgb.every((v) => v >= -0.002 && v <= 1.002))
@@ -40,38 +41,39 @@ function oklab(l: number, a: number, b: number): Rgb {
 
 const gamma = (v: number): number => (v <= 0.0031308 ? 12.92 * v : 1.055 * v ** (1 / 2.4) - 0.055);
 
-/** A cluster's colour: its hue, moved a little by its shade (-1 to 1). */
+/** A cluster's colour: its hue, varied by its shade (-1 to 1). */
 export function clusterColour(hue: number, shade: number, theme: Theme): Rgb {
   const [l, c, h] = HUES[((hue % 12) + 12) % 12];
   return oklch(l + LIFT[theme] + 0.055 * shade, c * (1 - 0.12 * Math.abs(shade)), h + 11 * shade);
 }
 
-/** The same hue for text: dark enough on light ground, light enough on dark. */
+/** The cluster's hue for text: dark on a light background, light on a dark one. */
 export function inkColour(hue: number, shade: number, theme: Theme): Rgb {
   const [, c, h] = HUES[((hue % 12) + 12) % 12];
   return theme === "dark" ? oklch(0.88 + 0.02 * shade, Math.min(c, 0.075), h + 8 * shade) : oklch(0.36 + 0.02 * shade, Math.min(c, 0.1), h + 8 * shade);
 }
 
-/** Colours for the categories of a column: twelve hues, then lighter and darker turns of them. */
+/** Colours for categories: the twelve hues, then lighter and darker variants. */
 export function categoryColour(code: number, theme: Theme): Rgb {
-  const turn = Math.floor(code / 12);
-  return clusterColour(code % 12, turn === 0 ? 0 : turn % 2 ? -1.6 * Math.ceil(turn / 2) * 0.7 : 1.6 * (turn / 2) * 0.7, theme);
+  const cycle = Math.floor(code / 12);
+  return clusterColour(code % 12, cycle === 0 ? 0 : cycle % 2 ? -1.6 * Math.ceil(cycle / 2) * 0.7 : 1.6 * (cycle / 2) * 0.7, theme);
 }
 
-/** Colours for generations: the first documents grey, later ones along the ramp, the last of them farthest from the ground. */
+/** Colours for generations: the first grey, later ones along the ramp, the last with the highest contrast. */
 export function addedColour(number: number, generations: number, theme: Theme): Rgb {
   if (number === 0) return NOISE[theme];
   return rampColour(generations > 2 ? 0.35 + (0.6 * Math.min(number - 1, generations - 2)) / (generations - 2) : 0.95, theme);
 }
 
-/** A ramp of one direction of lightness: dark to light on dark ground, light to dark on light. */
+/** A sequential ramp with monotonic lightness, which ends with the highest contrast to the background. */
 export function rampColour(t: number, theme: Theme): Rgb {
   const u = Math.min(1, Math.max(0, t));
-  // Through blue, green and yellow: lightness rises evenly, so the order survives in grey.
+  // Through blue, green and yellow; lightness changes evenly, so the order survives in greyscale.
   const hue = 285 - 195 * u;
   return theme === "dark" ? oklch(0.42 + 0.5 * u, 0.11 + 0.05 * Math.sin(Math.PI * u), hue) : oklch(0.8 - 0.48 * u, 0.11 + 0.04 * Math.sin(Math.PI * u), 95 + 190 * u);
 }
 
+/** A colour as CSS; `alpha` from 0 to 1. */
 export const css = ([r, g, b]: Rgb, alpha = 1): string =>
   alpha === 1 ? `rgb(${r} ${g} ${b})` : `rgb(${r} ${g} ${b} / ${alpha})`;
 
@@ -83,6 +85,7 @@ export interface Palette {
   data: Uint8Array;
 }
 
+/** A transparent palette texture with room for `colours` texels. */
 export function emptyPalette(colours: number): Palette {
   const height = Math.max(1, Math.ceil(colours / PALETTE_WIDTH));
   return { width: PALETTE_WIDTH, height, data: new Uint8Array(4 * PALETTE_WIDTH * height) };
@@ -92,7 +95,9 @@ export function setColour(palette: Palette, index: number, rgb: Rgb, alpha: numb
   palette.data.set([...rgb, alpha], 4 * index);
 }
 
-/** One texel a cluster of layer 0, at `id + 1`; texel 0 is noise. Alpha 255 shown, 0 dimmed. */
+/**
+ * One texel per cluster of layer 0, at `id + 1`; texel 0 is noise. Alpha is 255 for shown clusters, 0 for dimmed ones.
+ */
 export function clusterPalette<T extends { id: number; layer: number }>(
   clusters: readonly T[],
   colourOf: (cluster: T) => Rgb,

@@ -1,28 +1,29 @@
-/** Colours and categories in an address: by their names, since places change with each publication. */
+/** Columns and categories in an address are named, since ids and codes change with each publication. */
 
 import type { ColourColumn } from "./format";
 import { ADDED } from "./merge";
 
-/** The colour as an address has it. */
+/** A colouring as written in an address. */
 export function colourName(colour: string, columns: readonly ColourColumn[]): string {
   const column = columns.find(({ id }) => id === colour);
   return column && column.id !== ADDED ? `@${column.name}` : colour;
 }
 
-/** The colour that an address means; null if the map has no such column. Addresses of the first pages have ids. */
-export function colourOf(name: string, columns: readonly ColourColumn[]): string | null {
+/** The colouring that an address names; null if the map has no such column. Links of early versions contain ids. */
+export function colourFromName(name: string, columns: readonly ColourColumn[]): string | null {
   const column = name.startsWith("@") ? columns.find((one) => one.name === name.slice(1)) : columns.find(({ id }) => id === name);
   if (column) return column.id;
   return /^(cluster|layer:\d+|nearest_cluster|density|density_bands)$/.test(name) ? name : null;
 }
 
-/** Codes of categories as an address has them. */
+/** Category codes as written in an address. */
 export function categoryNames(codes: Iterable<number>, column: ColourColumn | null): string[] {
   const named = column?.kind === "categories" && column.id !== ADDED ? column.categories : [];
   return [...codes].map((code) => (named[code] ? `@${named[code][0]}` : String(code)));
 }
 
-export function categoriesOf(names: readonly string[], column: ColourColumn | null): number[] {
+/** Category codes of names in an address; names that the column does not have are dropped. */
+export function categoryCodes(names: readonly string[], column: ColourColumn | null): number[] {
   if (column?.kind !== "categories") return [];
   const codes = names.map((name) =>
     name.startsWith("@") ? column.categories.findIndex(([category]) => category === name.slice(1)) : Number(name),

@@ -1,40 +1,40 @@
-/** Counts of columns under filters: each column under the filters on all others, as its own are what it is asked for. */
+/** Crossfilter counts: each column is counted under the filters on all other columns, but not its own. */
 
 import type { ColourColumn, NumberColumn } from "./format";
 import type { LoadedTile } from "./generation";
 import { position, type ScaleKind } from "./scale";
 
-/** Bars of a histogram. */
+/** Bins of a histogram. */
 export const BINS = 32;
 
-/** The documents that are counted: all of the map, or of a sample of it. */
+/** The documents that are counted: the whole map, or a sample. */
 export interface Base {
   tiles: readonly LoadedTile[];
-  /** Documents of them that are on the map. */
+  /** Documents in these tiles, without removed ones. */
   documents: number;
-  /** Whether that is all. */
+  /** Whether these are all documents of the map. */
   whole: boolean;
 }
 
-/** What lets documents of a tile pass, by name; each gives 1 or 0 for every point. */
+/** A named condition; `of` gives 1 or 0 for every point of a tile. */
 export interface Condition {
   name: string;
   of(tile: LoadedTile): Uint8Array;
 }
 
-/** Points of a tile that pass all conditions but one, and are on the map. */
-export function passingAll(tile: LoadedTile, conditions: readonly Condition[], but?: string): Uint8Array {
+/** Mask of the points of a tile that are not removed and pass all conditions, except one. */
+export function conditionMask(tile: LoadedTile, conditions: readonly Condition[], except?: string): Uint8Array {
   const passed = new Uint8Array(tile.count);
   for (let i = 0; i < tile.count; i++) passed[i] = tile.cluster[i] >= -1 ? 1 : 0;
   for (const { name, of } of conditions) {
-    if (name === but) continue;
-    const own = of(tile);
-    for (let i = 0; i < tile.count; i++) passed[i] &= own[i];
+    if (name === except) continue;
+    const mask = of(tile);
+    for (let i = 0; i < tile.count; i++) passed[i] &= mask[i];
   }
   return passed;
 }
 
-/** Documents of each code of a column with categories: 64 all others, 255 no value. */
+/** Documents by category code: 64 is all other values, 255 no value. */
 export function countCodes(base: Base, passed: (tile: LoadedTile) => Uint8Array, values: (tile: LoadedTile) => Float32Array): Float64Array {
   const counts = new Float64Array(256);
   for (const tile of base.tiles) {
@@ -44,7 +44,7 @@ export function countCodes(base: Base, passed: (tile: LoadedTile) => Uint8Array,
   return counts;
 }
 
-/** Documents of each bar of a column's histogram, and then of no value. */
+/** Documents by histogram bin, then the number without a value. */
 export function countBins(
   base: Base,
   passed: (tile: LoadedTile) => Uint8Array,
@@ -60,13 +60,13 @@ export function countBins(
   return counts;
 }
 
-/** `BINS` for no value. */
+/** The bin of a value, `BINS` for no value. */
 export function binOf(value: number, column: NumberColumn, kind: ScaleKind): number {
   const at = position(value, column, kind);
   return Number.isNaN(at) ? BINS : Math.min(BINS - 1, Math.max(0, Math.floor(at * BINS)));
 }
 
-/** Documents of each cluster of layer 0, -1 for noise. */
+/** Documents by cluster of layer 0; -1 is noise. */
 export function countClusters(base: Base, passed: (tile: LoadedTile) => Uint8Array): Map<number, number> {
   const counts = new Map<number, number>();
   for (const tile of base.tiles) {
@@ -76,7 +76,7 @@ export function countClusters(base: Base, passed: (tile: LoadedTile) => Uint8Arr
   return counts;
 }
 
-/** How many documents of a column have each category, by code, where nothing is filtered: as publishing counted them. */
+/** Unfiltered counts by category code, as computed at publishing; null for numbers and dates. */
 export function publishedCounts(column: ColourColumn): Float64Array | null {
   if (column.kind !== "categories") return null;
   const counts = new Float64Array(256);

@@ -1,10 +1,10 @@
-/** A page that is one file: what it would fetch is in the file itself, and nothing is asked of anybody. */
+/** Single-file pages: all data is embedded in the HTML, and nothing is requested. */
 
-/** Addresses of a workspace that is nowhere but in the page. */
+/** URL scheme of embedded files. */
 const ORIGIN = "page:/";
 export const EMBEDDED_BASE = `${ORIGIN}viewer/index.html`;
 
-/** In place of `fetch`; null for a page whose files are beside it. */
+/** A replacement for `fetch` that serves the embedded files; null if the files are separate. */
 export function embeddedFiles(): typeof fetch | null {
   const node = document.getElementById("files");
   if (!node) return null;

@@ -1,28 +1,29 @@
-/** Filters on columns, any number at once: a document is shown if it passes all of them. */
+/** Filters on columns. A document is shown if it passes all of them. */
 
-import { categoriesOf, colourName, colourOf } from "./column-names";
+import { categoryCodes, colourName, colourFromName } from "./column-names";
 import type { ColourColumn } from "./format";
 
 export type ColumnFilter =
-  /** Names after `@`, or the codes of what has none: 64 all others, 255 no value. */
+  /** `@` and a name, or a code without one: 64 all other values, 255 no value. */
   | { kind: "categories"; names: readonly string[] }
-  /** Numbers and dates, both ends included; `nulls`: documents without a value too. */
+  /** Numbers and dates, inclusive; with `nulls`, documents without a value pass, too. */
   | { kind: "range"; from: number; to: number; nulls: boolean }
-  /** Text that has these characters, or in which they are found as a regular expression, in any case; null: no text at all. */
+  /** A case-insensitive substring, or a regular expression; null matches documents without text. */
   | { kind: "text"; contains: string | null; pattern?: boolean };
 
-/** By the column's name after `@`, as addresses have it, or `added`. */
+/** By `@` and the column's name, as in addresses, or `added`. */
 export type Filters = ReadonlyMap<string, ColumnFilter>;
 
+/** The filter key of a colour column. */
 export const keyOf = (column: ColourColumn): string => colourName(column.id, [column]);
 
-/** The column of a filter, where the map has it with colours. */
+/** The colour column of a filter key, or null. */
 export function columnOf(key: string, columns: readonly ColourColumn[]): ColourColumn | null {
-  const id = colourOf(key, columns);
+  const id = colourFromName(key, columns);
   return columns.find((column) => column.id === id) ?? null;
 }
 
-/** With a filter set, or taken away by null. */
+/** A copy with one filter set, or removed by null. */
 export function withFilter(filters: Filters, key: string, filter: ColumnFilter | null): Filters {
   const next = new Map(filters);
   if (filter) next.set(key, filter);
@@ -30,22 +31,22 @@ export function withFilter(filters: Filters, key: string, filter: ColumnFilter |
   return next;
 }
 
-/** Whether a value of a column passes; a filter of another kind than the column lets everything pass. */
-export function test(filter: ColumnFilter, column: ColourColumn): (value: number) => boolean {
+/** The predicate of a filter on a column's values. A filter of another kind than the column passes everything. */
+export function predicateOf(filter: ColumnFilter, column: ColourColumn): (value: number) => boolean {
   if (filter.kind === "categories" && column.kind === "categories") {
-    const codes = new Set(categoriesOf(filter.names, column));
+    const codes = new Set(categoryCodes(filter.names, column));
     return (value) => codes.has(value);
   }
   if (filter.kind === "range" && column.kind !== "categories") {
     const { from, to, nulls } = filter;
-    // Values are of float32, and so is what an end was taken from.
+    // Tile values are float32, and so were the values that an end was taken from.
     const [low, high] = [Math.min(from, Math.fround(from)), Math.max(to, Math.fround(to))];
     return (value) => (Number.isNaN(value) ? nulls : value >= low && value <= high);
   }
   return () => true;
 }
 
-/** A filter as the value of a part of an address. */
+/** A filter as written in an address. */
 export function writeFilter(filter: ColumnFilter): string {
   if (filter.kind === "categories") return filter.names.map(encodeURIComponent).join(",") || "-";
   if (filter.kind === "text") return filter.contains === null ? "~" : `${filter.pattern ? "*" : "~"}${encodeURIComponent(filter.contains)}`;
@@ -53,7 +54,7 @@ export function writeFilter(filter: ColumnFilter): string {
   return `${end(filter.from)}..${end(filter.to)}${filter.nulls ? ",255" : ""}`;
 }
 
-/** Null for what is no filter: an address is typed by people. */
+/** Parse a filter; null if it is invalid: addresses are edited by hand. */
 export function readFilter(text: string): ColumnFilter | null {
   if (text.startsWith("~")) return { kind: "text", contains: text === "~" ? null : decodeURIComponent(text.slice(1)) };
   if (text.length > 1 && text.startsWith("*")) return { kind: "text", contains: decodeURIComponent(text.slice(1)), pattern: true };

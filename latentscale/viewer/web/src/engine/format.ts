@@ -1,4 +1,4 @@
-/** The files of the viewer as they are on disk (docs/viewer-format.md). */
+/** Types of the viewer's files (docs/viewer-format.md). */
 
 export const SCHEMA = 1;
 
@@ -11,52 +11,52 @@ export interface GenerationEntry {
   layers: number[];
   origin: [number, number];
   side: number;
-  /** Box of all points. */
+  /** Bounding box of all points: x0, y0, x1, y1. */
   extent: [number, number, number, number];
-  /** Box of the map's body: the first view. */
+  /** Box of the initial view, without outliers. */
   view: [number, number, number, number];
-  /** Lowest and highest z of a map of three dimensions; then tiles have the columns `z` and `density_3d`. */
+  /** Range of z of a 3-D map, whose tiles have the columns `z` and `density_3d`. */
   z?: [low: number, high: number];
   tiles: number;
   packs: number;
   page_levels: number;
-  /** By how many halvings of a step `cols/fine/` says more closely where points of the root tile lie; one less a level. */
+  /** Additional bits per axis by which `cols/fine/` refines positions of the root tile; one fewer per level. */
   fine?: number;
   root: [count: number, bytes: number, children: number];
-  /** One tile that holds its colour columns too; its page is in `index.json`. */
+  /** A generation of one tile that includes its colour columns; its page is in `index.json`. */
   inline?: boolean;
-  /** Whether it has so many clusters that `hues.json` has the colours of the finest, and comes before them. */
+  /** Whether `hues.json` has the colours of the finest clusters, to be read before the large label files. */
   hues?: boolean;
-  /** Cells along an edge of `density.parquet`, where there are so many documents that most pages draw a sample of them. */
+  /** Cells per edge of `density.parquet`, which maps have that are usually drawn as a sample. */
   raster?: number;
-  /** When its documents joined the map, in the words of who published it. */
+  /** When its documents were added, as free text by the publisher. */
   added?: string;
-  /** The corpus of documents that were placed on the map without becoming part of it. */
+  /** Name of the corpus whose documents were projected onto the map without becoming part of it. */
   placed?: string;
-  /** Documents of it that are not on the map any more. */
+  /** Documents that later generations removed. */
   removed?: { url: string; count: number; noise?: number };
 }
 
 export interface Manifest {
   schema: number;
   title: string;
-  /** Folder of the labels, where they are not those of the last generation. */
+  /** Folder of the label files, if not in the last generation. */
   labels?: string;
-  /** How the map was made: names and values. */
+  /** Provenance to display: names and values. */
   about?: [name: string, value: string][];
-  /** A column of addresses of images, and where these may come from beside the page's own origin. */
+  /** The column of image URLs, and the origins besides the page's own that may serve them. */
   images?: { column: string; origins: string[] };
-  /** Of a map that is still being laid out, and has no clusters yet. */
+  /** Set on a preview of a layout that is still being computed and has no clusters. */
   preview?: Preview;
   generations: GenerationEntry[];
 }
 
 export interface Preview {
-  /** What is shown, in sentences. */
+  /** A description of the current state. */
   said: string;
-  /** When it was written, in seconds since 1970. */
+  /** Unix time in seconds at which it was written. */
   written: number;
-  /** After how many seconds from then the next state is expected. */
+  /** Seconds until the next state is expected. */
   due: number;
 }
 
@@ -74,11 +74,11 @@ export interface ClusterEntry {
   shade: number;
   px: number;
   zoom: [number, number] | null;
-  /** Whether its label is drawn nowhere, since somebody wanted it so. */
+  /** Whether its label was hidden by hand. */
   hidden?: boolean;
-  /** The name that was found, where it has another one by hand. */
+  /** Its generated name, if it was renamed by hand. */
   found?: string;
-  /** Whether the reader of the page has edited it: this is in no file. */
+  /** Whether this reader edited it; not part of any file. */
   edited?: boolean;
 }
 
@@ -88,7 +88,7 @@ export interface LabelsFile {
   clusters: ClusterEntry[];
 }
 
-/** Of each cluster of layer 0. */
+/** Colours of the clusters of layer 0, as parallel arrays. */
 export interface HuesFile {
   id: number[];
   hue: number[];
@@ -100,19 +100,22 @@ export interface ClusterDetail {
   keyphrases: string[];
   exemplars: number[];
   hull: number[];
-  /** A sentence on what the cluster holds, where a language model named it. */
+  /** A one-sentence description, if a language model named the cluster. */
   description?: string;
   columns?: ValueShare[];
   numbers?: NumberShift[];
-  /** The cluster of its layer that is most like it, and those of that one's exemplars that are nearest. */
+  /** Its most similar cluster of the same layer, and the nearest of that cluster's exemplars. */
   sibling?: number;
   contrast?: number[];
 }
 
-/** A value that is more common in a cluster than elsewhere; the lift with its interval of 95 %. */
+/** A value over-represented in a cluster; the lift with its 95 % interval. */
 export type ValueShare = [column: string, value: string, share: number, elsewhere: number, lift: number, low: number, high: number];
 
-/** Numbers that are larger or smaller than elsewhere; the probability that a document from here has the larger one. */
+/**
+ * A numeric column that differs in a cluster; `above` is the probability that a random document of it has a larger
+ * value than one elsewhere, with its 95 % interval.
+ */
 export type NumberShift = [column: string, median: string, elsewhere: string, above: number, low: number, high: number];
 
 export interface CategoryColumn {
@@ -144,10 +147,10 @@ export interface SectionEntry {
 /** The section `quality`: `MapQuality` in `latentscale/viewer/quality.py` is the same. Shares are from 0 to 1. */
 export interface Quality {
   map: string;
-  /** What was measured; of an updated map, its fit. */
+  /** The documents measured; of an updated map, those of its fit. */
   documents: number;
   clusters: number;
-  /** Neighbours that the first two shares compare, of so many documents. */
+  /** Neighbours per document that trustworthiness and preservation compare, and the sample size. */
   k: number;
   sample: number;
   trustworthiness: number | null;
@@ -161,9 +164,9 @@ export interface Quality {
   stability: number | null;
   against: { column: string; nmi: number; ari: number; purity: number } | null;
   red_flags: string[];
-  /** Of an updated map: what changed since its fit. */
-  /** Of a map of three dimensions, with its heights; the figures above are of the flat one. */
+  /** The same for the 3-D layout; the figures above are for the flat map. */
   space?: { trustworthiness: number | null; preservation: number | null } | null;
+  /** Changes of an updated map since its fit. */
   growth: { fitted: number; added: number; removed: number; refit_due: boolean; reasons: string[] } | null;
 }
 
@@ -172,10 +175,10 @@ export interface IndexFile {
   columns: string[];
   colours: ColourColumn[];
   pages: [name: string, first: number][];
-  /** The one page of an inline generation. */
+  /** The page of an inline generation. */
   page?: PageFile;
   ids: { rows: number; first: number[]; last?: number };
-  /** What features of the page have here, by name: read by `section`. */
+  /** Data of optional features by name; read by `section`. */
   sections?: Record<string, SectionEntry>;
 }
 
@@ -184,15 +187,16 @@ export interface PageFile {
   packs: [index: number, first: number, bytes: number, footer: number][];
 }
 
-/** What documents that are not on the map any more counted for: by column id, how many had each code, 255 no value. */
+/** Counts to subtract for removed documents: noise, and by column id and code (255: no value). */
 export interface RemovedCounts {
   noise: number;
   columns: Record<string, Record<string, number>>;
 }
 
-/** Raised with a sentence that the user can act on. */
+/** An error whose message is shown to the user and says what to do. */
 export class ViewerError extends Error {}
 
+/** Check an untrusted manifest. Throws ViewerError if it is none, or of another schema version. */
 export function checkManifest(value: unknown): Manifest {
   const manifest = value as Manifest;
   if (!manifest || typeof manifest !== "object" || !Array.isArray(manifest.generations) || !manifest.generations.length)

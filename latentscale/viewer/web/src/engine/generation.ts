@@ -1,28 +1,28 @@
-/** One generation of the map: its tiles, colour columns and documents, fetched when they are needed. */
+/** One generation of the map: its tiles, colour columns and documents, fetched on demand. */
 
 import type { SchemaElement } from "hyparquet";
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
-import { finer, finerLevels, STEPS, stepOf } from "./places";
+import { refinedPositions, fineLevels, STEPS, stepOf } from "./positions";
 import { has, sizeOf, type Ranges } from "./selection";
-import { Cache, decoded, type Store } from "./store";
+import { Cache, decodeFile, type Store } from "./store";
 
 export interface LoadedTile extends TilePoints {
   generation: Generation;
   info: TileInfo;
   bounds: Box;
-  /** Which part of its points is drawn; by the view, so it changes. */
+  /** Share of its points that is drawn; depends on the view. */
   share: number;
-  /** How many of its points are not on the map any more: their cluster is `REMOVED`. */
-  gone: number;
+  /** Number of removed points, whose cluster is `REMOVED`. */
+  removed: number;
 }
 
-/** In place of the cluster of a point that is not on the map any more; noise is -1. */
+/** Cluster of a removed point; noise is -1. */
 export const REMOVED = -2;
 
 interface Removed {
-  /** Sorted. */
+  /** Ascending. */
   positions: Float64Array;
   counts: RemovedCounts | null;
 }
@@ -36,7 +36,7 @@ export class Generation {
   readonly tree: TileTree;
   private readonly promises = new Map<string, Promise<unknown>>();
   private readonly footers = new Cache<PackFooter>(64);
-  private readonly made = new Cache<unknown>(64);
+  private readonly derived = new Cache<unknown>(64);
   private readonly groups = new Cache<unknown[][]>(256);
 
   constructor(
@@ -47,7 +47,7 @@ export class Generation {
     this.tree = new TileTree(entry);
   }
 
-  /** Documents that are on the map. */
+  /** Number of documents without removed ones. */
   get documents(): number {
     return this.entry.documents - (this.entry.removed?.count ?? 0);
   }
@@ -60,7 +60,7 @@ export class Generation {
     return this.entry.url + file;
   }
 
-  /** Asked for once at a time; a failure may be asked for again. */
+  /** Share one pending or completed request per name; failures may be retried. */
   private once<T>(name: string, make: () => Promise<T>): Promise<T> {
     let promise = this.promises.get(name) as Promise<T> | undefined;
     if (!promise) {
@@ -75,17 +75,17 @@ export class Generation {
     return this.once(file, () => this.store.json<T>(this.name(file)));
   }
 
-  /** What was made of a file, kept: the last few. */
-  async kept<T>(name: string, make: () => Promise<T>): Promise<T> {
-    const found = this.made.get(name) as T | undefined;
+  /** Cache a value derived from a file; least recently used values are dropped. */
+  async cached<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const found = this.derived.get(name) as T | undefined;
     if (found !== undefined) return found;
     const made = await this.once(name, make);
-    this.made.set(name, made, 1);
+    this.derived.set(name, made, 1);
     this.promises.delete(name);
     return made;
   }
 
-  /** A whole file, such as one that a section wrote. */
+  /** The bytes of a file, such as one of a section. */
   bytes(file: string, signal?: AbortSignal): Promise<ArrayBuffer> {
     return this.store.file(this.name(file), signal);
   }
@@ -102,24 +102,24 @@ export class Generation {
     });
   }
 
-  /** All pages of tiles: a map of a million documents has two. */
+  /** Read all tile pages; a map of a million documents has two. */
   async allPages(): Promise<void> {
     if (this.entry.inline) return this.page("0-0-0");
     await Promise.all((await this.index()).pages.map(([name]) => this.page(name)));
   }
 
-  /** What is not on the map any more: known before any point is drawn. */
+  /** Removed positions, needed before any point is drawn. */
   removed(): Promise<Removed> {
     const { removed } = this.entry;
     if (!removed?.count) return Promise.resolve({ positions: new Float64Array(0), counts: null });
     return this.once("removed", async () => {
       const bytes = await this.store.file(removed.url);
-      return decoded(removed.url, () => decodeRemoved(bytes, removed.count));
+      return decodeFile(removed.url, () => decodeRemoved(bytes, removed.count));
     });
   }
 
-  /** Whether a document is not on the map any more, or a later generation has another one in its place. */
-  async isGone(position: number): Promise<boolean> {
+  /** Whether a document was removed, or replaced in a later generation. */
+  async isRemoved(position: number): Promise<boolean> {
     const { positions } = await this.removed();
     return positions[lowerBound(positions, position)] === position;
   }
@@ -127,24 +127,26 @@ export class Generation {
   async tile(info: TileInfo, signal?: AbortSignal): Promise<LoadedTile> {
     const name = this.name(`tiles/${info.key}.parquet`);
     const [bytes, { positions }] = await Promise.all([this.store.file(name, signal), this.removed()]);
-    const points = await decoded(name, () => decodeTile(bytes, info.count));
+    const points = await decodeFile(name, () => decodeTile(bytes, info.count));
     const start = lowerBound(positions, info.first);
     let end = start;
     for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = REMOVED;
-    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, gone: end - start };
+    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, removed: end - start };
   }
 
-  /** Whether the points of a tile are drawn more than half a pixel from their places, though these are known. */
+  /**
+   * Whether the tile's own precision would misplace points by more than half a pixel, and a finer one is available.
+   */
   isCoarse(tile: LoadedTile, scale: number): boolean {
-    return tile.steps === STEPS && stepOf(tile) * scale > 1 && finerLevels(this.entry, tile.info.z) > 0;
+    return tile.steps === STEPS && stepOf(tile) * scale > 1 && fineLevels(this.entry, tile.info.z) > 0;
   }
 
-  /** Read the places of a tile's points as closely as they are known, and keep them in it. */
+  /** Replace a tile's positions by the finest available. */
   async refine(tile: LoadedTile): Promise<void> {
     const codes = await this.column(tile.info, "fine");
     if (tile.steps !== STEPS) return;
-    const levels = finerLevels(this.entry, tile.info.z);
-    tile.xy = finer(tile.xy, codes, levels);
+    const levels = fineLevels(this.entry, tile.info.z);
+    tile.xy = refinedPositions(tile.xy, codes, levels);
     tile.steps = STEPS * 2 ** levels;
   }
 
@@ -155,7 +157,7 @@ export class Generation {
         const names = [...own, ...(await this.index()).colours.map((entry) => entry.id)];
         const name = this.name(`tiles/${info.key}.parquet`);
         const bytes = await this.store.file(name);
-        return decoded(name, () => decodeColumns(bytes, info.count, names));
+        return decodeFile(name, () => decodeColumns(bytes, info.count, names));
       });
       const values = columns.get(column);
       if (!values) throw new ViewerError(`Generation ${this.number} has no column ${column}: the map's files do not belong together.`);
@@ -163,13 +165,13 @@ export class Generation {
     }
     const name = this.name(`cols/${column}/${info.key}.parquet`);
     const bytes = await this.store.file(name);
-    return decoded(name, () => decodeColumn(bytes, info.count));
+    return decodeFile(name, () => decodeColumn(bytes, info.count));
   }
 
-  /** Start on what a hover will need, while the pointer still rests. */
+  /** Prefetch what showing a document needs, while the pointer rests on it. */
   prefetch(position: number): void {
     const pack = this.tree.packOf(position);
-    // The page of a generation of one tile is not needed before the user points at a document.
+    // The page of a one-tile generation may not have been read yet.
     (pack ? this.footer(pack) : this.tileOf(position).then((tile) => this.page(this.tree.pageOf(tile.z, tile.x, tile.y)))).catch(
       () => undefined,
     );
@@ -187,7 +189,7 @@ export class Generation {
     const name = `${pack.index}/${group}`;
     let rows = this.groups.get(name);
     if (!rows) {
-      rows = await this.once(`group ${name}`, () => decoded(this.packName(pack), () => readGroup(footer, group, this.fetcher(pack))));
+      rows = await this.once(`group ${name}`, () => decodeFile(this.packName(pack), () => readGroup(footer, group, this.fetcher(pack))));
       this.groups.set(name, rows, 1);
       this.promises.delete(`group ${name}`);
     }
@@ -195,13 +197,13 @@ export class Generation {
     return { rowId: Number(values[0]), values: footer.columns.slice(1).map((column, i) => [column, values[i + 1]]) };
   }
 
-  /** The columns of its documents, with the types that they have in its files. */
+  /** The Parquet schema of its documents' columns. */
   async columnTypes(): Promise<SchemaElement[]> {
     await this.page("0-0-0");
     return (await this.footer(this.tree.packs[0])).metadata.schema.slice(1);
   }
 
-  /** Where a document lies in this generation, or null if it is not there, or no longer. */
+  /** Position of a row id in this generation; null if it is absent or removed. */
   async positionOf(rowId: number): Promise<number | null> {
     const { ids } = await this.index();
     if (ids.last !== undefined && rowId > ids.last) return null;
@@ -210,11 +212,11 @@ export class Generation {
     if (file < 0) return null;
     const { rowIds, positions } = await this.idsFile(file, ids.rows);
     const at = lowerBound(rowIds, rowId);
-    if (rowIds[at] !== rowId || (await this.isGone(positions[at]))) return null;
+    if (rowIds[at] !== rowId || (await this.isRemoved(positions[at]))) return null;
     return positions[at];
   }
 
-  /** The row ids of positions, ascending, by reading `ids/` until all are found. */
+  /** Row ids of positions, ascending; reads files of `ids/` until all are found. */
   async rowIds(ranges: Ranges): Promise<number[]> {
     const { ids } = await this.index();
     const found: number[] = [];
@@ -228,7 +230,7 @@ export class Generation {
     return found;
   }
 
-  /** Positions of row ids that are here, both ascending; removed documents are among them. */
+  /** Positions of the row ids in this generation, both ascending; includes removed documents. */
   async positionsOf(rowIds: readonly number[]): Promise<Float64Array> {
     const { ids } = await this.index();
     const found: number[] = [];
@@ -251,18 +253,18 @@ export class Generation {
     return this.once(`ids/${file}`, async () => {
       const name = this.name(`ids/${file}.parquet`);
       const bytes = await this.store.file(name);
-      return decoded(name, () => decodeIds(bytes, count));
+      return decodeFile(name, () => decodeIds(bytes, count));
     });
   }
 
-  /** The tile that holds a position, from the page whose range of positions it falls into. */
+  /** The tile that contains a position; reads the page for its position range if necessary. */
   async tileOf(position: number): Promise<TileInfo> {
-    const inside = (tile: TileInfo) => position >= tile.first && position < tile.first + tile.count;
-    for (const tile of this.tree.tiles.values()) if (inside(tile)) return tile;
+    const contains = (tile: TileInfo) => position >= tile.first && position < tile.first + tile.count;
+    for (const tile of this.tree.tiles.values()) if (contains(tile)) return tile;
     const { pages } = await this.index();
     const page = pages.findLast(([, first]) => first <= position);
     if (page) await this.page(page[0]);
-    for (const tile of this.tree.tiles.values()) if (inside(tile)) return tile;
+    for (const tile of this.tree.tiles.values()) if (contains(tile)) return tile;
     throw new ViewerError(`No tile holds position ${position}: the map's files do not belong together.`);
   }
 
@@ -275,10 +277,10 @@ export class Generation {
   }
 
   private async footer(pack: { index: number; bytes: number; footer: number }): Promise<PackFooter> {
-    const kept = this.footers.get(String(pack.index));
-    if (kept) return kept;
+    const cached = this.footers.get(String(pack.index));
+    if (cached) return cached;
     const found = await this.once(`footer ${pack.index}`, () =>
-      decoded(this.packName(pack), () => readFooter(this.fetcher(pack), pack.bytes, pack.footer)),
+      decodeFile(this.packName(pack), () => readFooter(this.fetcher(pack), pack.bytes, pack.footer)),
     );
     this.footers.set(String(pack.index), found, 1);
     this.promises.delete(`footer ${pack.index}`);
@@ -286,7 +288,9 @@ export class Generation {
   }
 }
 
-/** Where a document is on the map: in the last generation that holds it, since a later one replaces it. */
+/**
+ * Locate a row id in the last generation that contains it, since later ones replace earlier ones; null if none does.
+ */
 export async function locate(
   generations: readonly Generation[],
   rowId: number,

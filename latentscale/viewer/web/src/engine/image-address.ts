@@ -1,29 +1,29 @@
-/** Which values of a column are addresses of images that the page may show: corpus text is hostile. */
+/** Validation of image URLs from untrusted corpus text. */
 
-/** What is shown, or why nothing is. */
-export type ImageAddress = { href: string } | { said: string };
+/** The URL to load, or why none is. */
+export type ImageAddress = { href: string } | { problem: string };
 
 /**
- * @param value A value of the column, which is not null.
- * @param base The folder that holds the page's own, of which relative addresses are.
- * @param origins Those from which the page's content policy allows images, beside its own.
+ * @param value A non-null value of the column.
+ * @param base The parent of the page's folder; relative addresses are resolved against it.
+ * @param origins Further origins from which the content security policy allows images.
  */
 export function imageAddress(value: unknown, base: string, origins: readonly string[]): ImageAddress {
   const text = typeof value === "string" ? value.trim() : "";
-  if (!text || text.length > 2000 || /[\u0000-\u001f\\]/.test(text)) return { said: "This is not the address of an image." };
+  if (!text || text.length > 2000 || /[\u0000-\u001f\\]/.test(text)) return { problem: "This is not the address of an image." };
   let url: URL;
   try {
     url = new URL(text, base);
   } catch {
-    return { said: "This is not the address of an image." };
+    return { problem: "This is not the address of an image." };
   }
-  if (url.username || url.password) return { said: "This is not the address of an image." };
+  if (url.username || url.password) return { problem: "This is not the address of an image." };
   if (/^[a-z][a-z0-9+.-]*:|^\/\//i.test(text)) {
-    if (!/^https?:$/.test(url.protocol)) return { said: "This is not the address of an image." };
-    return origins.includes(url.origin) ? { href: url.href } : { said: `Images of ${url.host} are not shown: publish.image_origins does not name it.` };
+    if (!/^https?:$/.test(url.protocol)) return { problem: "This is not the address of an image." };
+    return origins.includes(url.origin) ? { href: url.href } : { problem: `Images of ${url.host} are not shown: publish.image_origins does not name it.` };
   }
-  const folder = new URL(base);
-  // A document must not make the page ask for anything else of its server.
-  if (url.origin !== folder.origin || !url.pathname.startsWith(folder.pathname)) return { said: "This image is outside the map's folder." };
+  const baseUrl = new URL(base);
+  // A document must not make the page request anything else from its server.
+  if (url.origin !== baseUrl.origin || !url.pathname.startsWith(baseUrl.pathname)) return { problem: "This image is outside the map's folder." };
   return { href: url.href };
 }

@@ -1,29 +1,29 @@
-/** How many of the drawn points are in the view: what the page says of itself must be counted. */
+/** Counts of drawn points in view. */
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown, type Box } from "./lod";
-import { stepOf } from "./places";
+import { stepOf } from "./positions";
 
-/** Points of `tiles` that are drawn and lie in `view`; those that are not on the map any more count for nothing. */
+/** Number of drawn points in `view`, without removed ones. */
 export function countInView(tiles: readonly LoadedTile[], view: Box): number {
   let found = 0;
   for (const tile of tiles) {
-    const { bounds, count, cluster, share, gone } = tile;
+    const { bounds, count, cluster, share, removed } = tile;
     const inside = bounds.x0 >= view.x0 && bounds.x1 <= view.x1 && bounds.y0 >= view.y0 && bounds.y1 <= view.y1;
-    if (inside && share >= 1) found += count - gone;
+    if (inside && share >= 1) found += count - removed;
     else visit(tile, view, (i) => (found += Number(cluster[i] !== REMOVED)));
   }
   return found;
 }
 
-/** How many of the drawn points in `view` each cluster of layer 0 has. */
+/** Drawn points in `view` by cluster of layer 0. */
 export function clustersInView(tiles: readonly LoadedTile[], view: Box): Map<number, number> {
-  const tally = new Tally();
+  const tally = new ClusterTally();
   for (const tile of tiles) visit(tile, view, (i) => tally.add(tile.cluster[i]));
   return tally.counts();
 }
 
-/** Call `seen` with each point of a tile that is drawn and lies in `view`. */
+/** Call `seen` with the index of each drawn point of a tile in `view`. */
 function visit(tile: LoadedTile, view: Box, seen: (i: number) => void): void {
   const { bounds, count, xy, share } = tile;
   if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) return;
@@ -37,11 +37,11 @@ function visit(tile: LoadedTile, view: Box, seen: (i: number) => void): void {
   }
 }
 
-/** Counts by cluster: of millions of points, for which a map is slow. */
-export class Tally {
+/** Counter by cluster id, in a typed array since a Map is slow for millions of points. */
+export class ClusterTally {
   private found = new Uint32Array(256);
 
-  /** Noise, and what is not on the map any more, count for nothing. */
+  /** Count a point; noise and removed points are ignored. */
   add(cluster: number): void {
     if (cluster < 0) return;
     if (cluster >= this.found.length) {

@@ -1,21 +1,21 @@
-/** Which part of the window is free of what lies over the map: from rectangles that were measured. */
+/** The part of the window that no obstacle covers. */
 
-import type { Rect } from "./place";
+import type { Rect } from "./label-placement";
 
-/** At most so wide, the page is that of a phone; `style.css` has the same number. */
-export const NARROW = 800;
-/** Between the map's body and what lies over it. */
-const AIR = 20;
-/** What is as wide lies above or below the map, not beside it. */
-const ACROSS = 0.6;
+/** Breakpoint of the phone layout, as in `style.css`. */
+export const NARROW_WIDTH = 800;
+/** px between the map and obstacles. */
+const MARGIN = 20;
+/** Obstacles wider than this share of the window are above or below the map, not beside it. */
+const FULL_WIDTH = 0.6;
 
 export type Side = "left" | "right" | "bottom";
 
-/** Something that lies over the map. */
-export interface Cover extends Rect {
-  /** The side that it belongs to; null if only labels keep clear of it. */
+/** An element that covers part of the map. */
+export interface Obstacle extends Rect {
+  /** The side that it insets; null if only labels avoid it. */
   side: Side | null;
-  /** Whether it is a panel: buttons move out of the way of one. */
+  /** Whether it is a panel, which the toolbar moves away from. */
   panel: boolean;
 }
 
@@ -31,38 +31,38 @@ interface Size {
   height: number;
 }
 
-const isAcross = (cover: Rect, { width }: Size): boolean => cover.right - cover.left > ACROSS * width;
+const isFullWidth = (cover: Rect, { width }: Size): boolean => cover.right - cover.left > FULL_WIDTH * width;
 
-/** How much of each side of the window lies under what belongs to that side, with some air. */
-export function insetsOf(size: Size, covers: readonly Cover[]): Insets {
-  const narrow = size.width <= NARROW;
-  const clear = clearOfPanels(size, covers);
-  const insets = { left: AIR, right: AIR, top: narrow ? 72 : 36, bottom: 48 };
-  for (const cover of covers) {
-    if (cover.side === null || (narrow && !cover.panel)) continue;
-    if (cover.side === "bottom") insets.bottom = Math.max(insets.bottom, size.height - cover.top + AIR);
-    else if (!isAcross(cover, size)) {
-      if (cover.side === "left") insets.left = Math.max(insets.left, cover.right + AIR);
+/** Insets of the view on each side of the window, including a margin. */
+export function insetsOf(size: Size, obstacles: readonly Obstacle[]): Insets {
+  const narrow = size.width <= NARROW_WIDTH;
+  const clear = buttonInset(size, obstacles);
+  const insets = { left: MARGIN, right: MARGIN, top: narrow ? 72 : 36, bottom: 48 };
+  for (const obstacle of obstacles) {
+    if (obstacle.side === null || (narrow && !obstacle.panel)) continue;
+    if (obstacle.side === "bottom") insets.bottom = Math.max(insets.bottom, size.height - obstacle.top + MARGIN);
+    else if (!isFullWidth(obstacle, size)) {
+      if (obstacle.side === "left") insets.left = Math.max(insets.left, obstacle.right + MARGIN);
       else {
-        // Buttons are on their way out of the way of a panel that has just opened.
-        const edge = cover.panel ? size.width - cover.left : (clear ?? size.width - cover.right) + cover.right - cover.left;
-        insets.right = Math.max(insets.right, edge + AIR);
+        // The toolbar may still be moving away from a panel that has just opened: use its final position.
+        const edge = obstacle.panel ? size.width - obstacle.left : (clear ?? size.width - obstacle.right) + obstacle.right - obstacle.left;
+        insets.right = Math.max(insets.right, edge + MARGIN);
       }
-      // On a small window a panel of the right side is a sheet at the bottom; one of the left may cover the map.
-    } else if (cover.side === "right") insets.bottom = Math.max(insets.bottom, size.height - cover.top + AIR);
+      // On a narrow window a panel of the right side is a bottom sheet; one of the left may cover the map.
+    } else if (obstacle.side === "right") insets.bottom = Math.max(insets.bottom, size.height - obstacle.top + MARGIN);
   }
   return insets;
 }
 
-/** On a small window: where the sheets at the bottom begin, so far from the top there is room for buttons; null if there is none. */
-export function topOfSheets(size: Size, covers: readonly Cover[]): number | null {
-  if (size.width > NARROW) return null;
-  const sheets = covers.filter(({ panel, side }) => panel && (side === "right" || side === "bottom"));
+/** On a narrow window, the y coordinate at which bottom sheets begin; null if there is none. */
+export function sheetTop(size: Size, obstacles: readonly Obstacle[]): number | null {
+  if (size.width > NARROW_WIDTH) return null;
+  const sheets = obstacles.filter(({ panel, side }) => panel && (side === "right" || side === "bottom"));
   return sheets.length ? Math.min(...sheets.map(({ top }) => top)) : null;
 }
 
-/** How far from the right edge buttons are clear of the panels of that side; null if there is none. */
-export function clearOfPanels(size: Size, covers: readonly Cover[]): number | null {
-  const beside = covers.filter((cover) => cover.panel && cover.side === "right" && !isAcross(cover, size));
-  return beside.length ? size.width - Math.min(...beside.map((cover) => cover.left)) + 12 : null;
+/** Distance from the right edge at which the toolbar clears the panels there; null if there is none. */
+export function buttonInset(size: Size, obstacles: readonly Obstacle[]): number | null {
+  const rightPanels = obstacles.filter((cover) => cover.panel && cover.side === "right" && !isFullWidth(cover, size));
+  return rightPanels.length ? size.width - Math.min(...rightPanels.map((cover) => cover.left)) + 12 : null;
 }

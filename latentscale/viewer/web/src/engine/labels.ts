@@ -1,11 +1,11 @@
-/** Which labels to show: their zoom ranges were computed when the map was published. */
+/** Selects the labels to show from their zoom ranges. */
 
 import type { ClusterEntry } from "./format";
 import type { Box } from "./lod";
 
 export const MAX_LABELS = 150;
 
-/** Coarse layers first, then by size; at most `limit`. `zoom` is log2 of pixels a unit. */
+/** The labels to show in a view, in the order of `ordered`, at most `limit`. `zoom` is log2 of pixels per unit. */
 export function visibleLabels(ordered: readonly ClusterEntry[], view: Box, zoom: number, limit = MAX_LABELS): ClusterEntry[] {
   const shown: ClusterEntry[] = [];
   for (const cluster of ordered) {
@@ -18,5 +18,6 @@ export function visibleLabels(ordered: readonly ClusterEntry[], view: Box, zoom:
   return shown;
 }
 
+/** Clusters that have labels, in order of priority: coarse layers first, then by size. */
 export const labelOrder = (clusters: readonly ClusterEntry[]): ClusterEntry[] =>
   clusters.filter((c) => c.zoom).sort((a, b) => b.layer - a.layer || b.size - a.size || a.id - b.id);

@@ -1,4 +1,4 @@
-/** Which tiles to draw: an additive quadtree walked from the root under a budget of points. */
+/** Level of detail: which tiles of the additive quadtree to draw under a budget of points. */
 
 import type { GenerationEntry, PageFile } from "./format";
 
@@ -20,7 +20,7 @@ export interface TileInfo {
   count: number;
   children: number;
   bytes: number;
-  /** Points of all tiles below it. */
+  /** Number of points in all descendant tiles. */
   below: number;
 }
 
@@ -31,7 +31,7 @@ export interface PackInfo {
   footer: number;
 }
 
-/** What is known of a generation's tiles; grows as tile pages arrive. */
+/** The known part of a generation's tile tree; grows as tile pages are read. */
 export class TileTree {
   readonly tiles = new Map<string, TileInfo>();
   readonly packs: PackInfo[] = [];
@@ -46,7 +46,7 @@ export class TileTree {
     this.pages.add(name);
     for (const [z, x, y, first, count, children, bytes, below] of page.tiles) {
       const key = `${z}-${x}-${y}`;
-      // Maps of the first release do not say: as many again, where there are any.
+      // Not in maps of the first release: assume as many points again, if there are children.
       this.tiles.set(key, { key, z, x, y, first, count, children, bytes, below: below ?? (children ? count : 0) });
     }
     const known = new Set(this.packs.map((pack) => pack.index));
@@ -55,7 +55,7 @@ export class TileTree {
     this.packs.sort((a, b) => a.first - b.first);
   }
 
-  /** The page that lists a tile. */
+  /** Key of the page that lists a tile. */
   pageOf(z: number, x: number, y: number): string {
     const up = z % this.entry.page_levels;
     return `${z - up}-${x >> up}-${y >> up}`;
@@ -68,7 +68,7 @@ export class TileTree {
     return { x0, y0, x1: x0 + edge, y1: y0 + edge };
   }
 
-  /** The pack that holds a position, if a page that lists it is here. */
+  /** The row pack that contains a position, if its page has been read. */
   packOf(position: number): PackInfo | undefined {
     let low = 0;
     let high = this.packs.length;
@@ -82,58 +82,61 @@ export class TileTree {
 }
 
 export interface Choice {
-  /** Tiles to draw, coarse first. */
+  /** Tiles to draw, coarse to fine. */
   tiles: TileInfo[];
-  /** Which part of each tile's points to draw, 1 for all. */
+  /** Share of each tile's points to draw, 1 for all. */
   shares: number[];
   /** Pages that must be read before the traversal can continue. */
   pages: string[];
-  /** Points to draw, in the view and around it. */
+  /** Number of points to draw, including those outside the view. */
   points: number;
-  /** Which part of the generation's documents in view is drawn, if points lie evenly in their tiles; NaN if it has none there. */
+  /**
+   * Estimated share of the generation's documents in view that is drawn, assuming uniform density within tiles; NaN if
+   * it has none there.
+   */
   rate: number;
-  /** Whether something in view was left out: too small on the screen yet, or over the budget. */
+  /** Whether points in view were left out, because they are too small on the screen or exceed the budget. */
   sampled: boolean;
   overBudget: boolean;
 }
 
 export interface LodOptions {
   view: Box;
-  /** Pixels a unit of the map. */
+  /** Pixels per map unit. */
   scale: number;
-  /** Points in the view at most, if points lie evenly in their tiles. */
+  /** Maximum number of points in view, assuming uniform density within tiles. */
   budget: number;
-  /** A tile is opened when its edge is this many pixels on the screen. */
+  /** Tiles are subdivided when their edge exceeds this many pixels. */
   minEdge: number;
-  /** Draw no larger part of the documents in view than this. */
+  /** Maximum share of the documents in view to draw. */
   rate?: number;
 }
 
-/** A level is drawn in part if the budget allows for this share of it: fetching more to draw less is a waste. */
-const LEAST_SHARE = 1 / 3;
-/** What a point costs that is in a tile and not in the view, if one in the view costs 1. */
-const OFF_SCREEN = 0.1;
-/** Shares move in steps, of an eighth of an octave: otherwise points would come and go with every pixel of a pan. */
+/** Minimum share of a level worth drawing: fetching much to draw little is wasteful. */
+const MIN_SHARE = 1 / 3;
+/** Budget cost of an off-screen point in a tile, relative to 1 for a visible one. */
+const OFF_SCREEN_COST = 0.1;
+/** Shares are quantised to eighths of an octave: otherwise points would flicker while panning. */
 const SHARE_STEPS = 8;
 
 /**
- * Level by level, as long as the budget lasts. A level is drawn with the same share in all of its tiles, or not at all: with
- * some tiles and without others, one half of a map would look denser than the other.
+ * Choose tiles level by level until the budget is spent. All tiles of a level are drawn with the same share, or none
+ * is: drawing only some would distort the apparent density.
  */
 export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate = 1 }: LodOptions): Choice {
   const choice: Choice = { tiles: [], shares: [], pages: [], points: 0, rate: NaN, sampled: false, overBudget: false };
   const pages = new Set<string>();
   let cost = 0;
   let level: [number, number, number][] = [[0, 0, 0]];
-  // In view, if points lie evenly in their tiles: what is drawn, what there is down to this level, and below it.
+  // Estimated points in view: drawn, existing down to this level, and below it.
   let drawn = 0;
   let above = 0;
   let below = 0;
   while (level.length) {
-    const here: TileInfo[] = [];
+    const visible: TileInfo[] = [];
     let points = 0;
     let seen = 0;
-    let deeper = 0;
+    let descendants = 0;
     for (const [z, x, y] of level) {
       const box = tree.bounds({ z, x, y });
       if (box.x1 < view.x0 || box.x0 > view.x1 || box.y1 < view.y0 || box.y0 > view.y1) continue;
@@ -143,35 +146,35 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
       }
       const tile = tree.tiles.get(`${z}-${x}-${y}`);
       const page = tree.pageOf(z, x, y);
-      // A tile without children needs no page: the root is in the manifest.
+      // The root is in the manifest, so a tile without children needs no page.
       if (!tile || (tile.children && !tree.pages.has(page))) pages.add(page);
       if (!tile) {
         choice.sampled = true;
         continue;
       }
-      here.push(tile);
+      visible.push(tile);
       const part = inView(box, view);
-      points += tile.count * Math.max(OFF_SCREEN, part);
+      points += tile.count * Math.max(OFF_SCREEN_COST, part);
       seen += tile.count * part;
-      deeper += tile.below * part;
+      descendants += tile.below * part;
     }
-    if (!here.length) break;
-    const even = rate < 1 && seen > 0 ? stepped((rate * (above + seen + deeper) - drawn) / seen) : 1;
-    // The root is drawn whatever the budget is.
+    if (!visible.length) break;
+    const rateShare = rate < 1 && seen > 0 ? quantized((rate * (above + seen + descendants) - drawn) / seen) : 1;
+    // The root is always drawn.
     const affordable = choice.tiles.length ? Math.min(1, (budget - cost) / points) : 1;
-    const share = Math.min(even, affordable);
+    const share = Math.min(rateShare, affordable);
     if (share < 1) choice.sampled = true;
-    if (affordable < 1 && affordable <= even) choice.overBudget = true;
-    if (share <= 0 || (affordable < LEAST_SHARE && affordable <= even)) break;
+    if (affordable < 1 && affordable <= rateShare) choice.overBudget = true;
+    if (share <= 0 || (affordable < MIN_SHARE && affordable <= rateShare)) break;
     cost += share * points;
     drawn += share * seen;
     above += seen;
-    below = deeper;
+    below = descendants;
     level = [];
-    for (const tile of here) {
+    for (const tile of visible) {
       choice.tiles.push(tile);
       choice.shares.push(share);
-      choice.points += shownOf(tile.count, share);
+      choice.points += shownCount(tile.count, share);
       if (share < 1) continue;
       for (let i = 0; i < 4; i++)
         if (tile.children & (1 << i)) level.push([tile.z + 1, 2 * tile.x + (i & 1), 2 * tile.y + (i >> 1)]);
@@ -183,9 +186,9 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge, rate
 }
 
 /**
- * The tiles of all generations, as one picture. The largest generation is drawn as the budget allows, and of the others
- * the same part of what is in view: the few documents of an update, drawn whole, would outweigh the many of which a
- * sample is drawn. With `whole`, the others are drawn as if each were alone.
+ * Choose the tiles of all generations. The largest is drawn as the budget allows, and the others at the same sampling
+ * rate: the few documents of an update, drawn in full, would be over-represented next to a sample. With `whole`, the
+ * others are chosen independently.
  */
 export function chooseAll(trees: readonly TileTree[], options: LodOptions, whole = false): Choice[] {
   const sizes = trees.map((tree) => tree.entry.documents);
@@ -196,23 +199,24 @@ export function chooseAll(trees: readonly TileTree[], options: LodOptions, whole
   const rate = whole || Number.isNaN(first.rate) ? 1 : first.rate;
   return trees.map((tree, g) => {
     if (g === main) return first;
-    // Where the largest has nothing, or its share is unknown, the budget is the only limit.
+    // If the largest has no documents in view, the budget is the only limit.
     const budget = rate < 1 ? options.budget : Math.max(share(g), options.budget - first.points);
     return chooseTiles(tree, { ...options, budget, rate: rate > 0.999 ? 1 : rate });
   });
 }
 
-const stepped = (share: number): number =>
+const quantized = (share: number): number =>
   share >= 1 ? 1 : share <= 0 ? 0 : Math.min(1, 2 ** (Math.round(Math.log2(share) * SHARE_STEPS) / SHARE_STEPS));
 
-/** Whether a point of a tile is among the share that is drawn; as in the shader. */
+/** Whether a point belongs to the drawn share of its tile; the shader computes the same. */
 export const isShown = (index: number, share: number): boolean => ((index * 40503) & 65535) < share * 65536;
 
-export const shownOf = (count: number, share: number): number => (share >= 1 ? count : Math.floor(count * share));
+/** Approximate number of points in a drawn share. */
+export const shownCount = (count: number, share: number): number => (share >= 1 ? count : Math.floor(count * share));
 
-/** Which part of a tile's square is in the view. */
+/** Share of a tile's area that is in view. */
 function inView(tile: Box, view: Box): number {
-  const across = Math.min(tile.x1, view.x1) - Math.max(tile.x0, view.x0);
-  const along = Math.min(tile.y1, view.y1) - Math.max(tile.y0, view.y0);
-  return (Math.max(0, across) * Math.max(0, along)) / ((tile.x1 - tile.x0) * (tile.y1 - tile.y0));
+  const overlapX = Math.min(tile.x1, view.x1) - Math.max(tile.x0, view.x0);
+  const overlapY = Math.min(tile.y1, view.y1) - Math.max(tile.y0, view.y0);
+  return (Math.max(0, overlapX) * Math.max(0, overlapY)) / ((tile.x1 - tile.x0) * (tile.y1 - tile.y0));
 }

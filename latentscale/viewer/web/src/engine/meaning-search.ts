@@ -1,4 +1,7 @@
-/** Finding documents by meaning: the query's vector from the model's own tokens, then the lists whose centroids are nearest. */
+/**
+ * Semantic search in the browser: embed the query with the model's token vectors, then search the nearest inverted
+ * lists (IVF).
+ */
 
 import { ViewerError } from "./format";
 import type { Generation } from "./generation";
@@ -6,13 +9,13 @@ import { MEANING, type MeaningEntry } from "./meaning";
 import { decodeTable } from "./parquet";
 import type { Hit } from "./search";
 import { section } from "./sections";
-import { decoded } from "./store";
+import { decodeFile } from "./store";
 import { tokenIds } from "./wordpiece";
 
-/** Documents that are listed. */
-const MOST = 100;
+/** Maximum number of results. */
+const MAX_HITS = 100;
 
-/** The documents nearest to a text, with their cosine similarity, and how many could be found so. */
+/** The documents nearest to a text by cosine similarity, and the number of searchable documents. */
 export async function searchMeaning(generations: readonly Generation[], text: string): Promise<{ hits: Hit[]; searchable: number }> {
   const parts: { generation: Generation; entry: MeaningEntry }[] = [];
   for (const generation of generations) {
@@ -23,19 +26,19 @@ export async function searchMeaning(generations: readonly Generation[], text: st
   if (!source) throw new ViewerError("This map was not published to be searched by meaning.");
   const vector = await queryVector(source.generation, source.entry, text);
   if (!vector) throw new ViewerError("None of these words is known to the model: use other words.");
-  const found = (await Promise.all(parts.map(({ generation, entry }) => inGeneration(generation, entry, vector)))).flat();
+  const found = (await Promise.all(parts.map(({ generation, entry }) => searchGeneration(generation, entry, vector)))).flat();
   found.sort((a, b) => b.score - a.score || a.generation.number - b.generation.number || a.position - b.position);
   const hits: Hit[] = [];
   for (const hit of found) {
-    if (hits.length >= MOST) break;
-    if (!(await hit.generation.isGone(hit.position))) hits.push(hit);
+    if (hits.length >= MAX_HITS) break;
+    if (!(await hit.generation.isRemoved(hit.position))) hits.push(hit);
   }
   return { hits, searchable: parts.reduce((sum, { generation }) => sum + generation.documents, 0) };
 }
 
-/** The mean direction of a text's tokens; null if it has none that the model knows. */
+/** The normalised mean of a text's token vectors; null if no token is known. */
 export async function queryVector(generation: Generation, { dim, tokens }: MeaningEntry, text: string): Promise<Float64Array | null> {
-  const vocabulary = await generation.kept("meaning/vocabulary", async () => {
+  const vocabulary = await generation.cached("meaning/vocabulary", async () => {
     const found = new Map<string, number>();
     (await tableOf(generation, "vocabulary")).forEach(([token], id) => token && found.set(token as string, id));
     return found;
@@ -43,37 +46,37 @@ export async function queryVector(generation: Generation, { dim, tokens }: Meani
   const ids = tokenIds(text, vocabulary, tokens!);
   const sum = new Float64Array(dim);
   const rows = await Promise.all(ids.map(async (id) => (await tableOf(generation, `tokens/${Math.floor(id / tokens!.rows)}`))[id % tokens!.rows]));
-  for (const [step, code] of rows as [number, Uint8Array][]) signed(code).forEach((value, j) => (sum[j] += value * step));
-  const length = Math.hypot(...sum);
-  return length > 0 ? sum.map((value) => value / length) : null;
+  for (const [step, code] of rows as [number, Uint8Array][]) asInt8(code).forEach((value, j) => (sum[j] += value * step));
+  const norm = Math.hypot(...sum);
+  return norm > 0 ? sum.map((value) => value / norm) : null;
 }
 
-async function inGeneration(generation: Generation, entry: MeaningEntry, query: Float64Array): Promise<Hit[]> {
+async function searchGeneration(generation: Generation, entry: MeaningEntry, query: Float64Array): Promise<Hit[]> {
   const centroids = entry.lists > 1 ? await tableOf(generation, "centroids") : null;
-  const near = Array.from({ length: entry.lists }, (_, list) => ({ list, score: centroids ? entry.centroid_step * dot(centroids[list][0] as Uint8Array, query) : 0 }));
-  near.sort((a, b) => b.score - a.score || a.list - b.list);
+  const ranked = Array.from({ length: entry.lists }, (_, list) => ({ list, score: centroids ? entry.centroid_step * dot(centroids[list][0] as Uint8Array, query) : 0 }));
+  ranked.sort((a, b) => b.score - a.score || a.list - b.list);
   const hits: Hit[] = [];
   await Promise.all(
-    near.slice(0, entry.probes).map(async ({ list, score }) => {
+    ranked.slice(0, entry.probes).map(async ({ list, score }) => {
       for (const [place, code] of (await tableOf(generation, `lists/${list}`)) as [number, Uint8Array][])
         hits.push({ generation, position: place, score: score + entry.step * dot(code, query), words: 0 });
     }),
   );
-  return hits.sort((a, b) => b.score - a.score).slice(0, 4 * MOST);
+  return hits.sort((a, b) => b.score - a.score).slice(0, 4 * MAX_HITS);
 }
 
-const signed = (code: Uint8Array): Int8Array => new Int8Array(code.buffer, code.byteOffset, code.byteLength);
+const asInt8 = (code: Uint8Array): Int8Array => new Int8Array(code.buffer, code.byteOffset, code.byteLength);
 
 function dot(code: Uint8Array, query: Float64Array): number {
-  const values = signed(code);
+  const values = asInt8(code);
   let sum = 0;
   for (let j = 0; j < values.length; j++) sum += values[j] * query[j];
   return sum;
 }
 
 const tableOf = (generation: Generation, name: string): Promise<unknown[][]> =>
-  generation.kept(`meaning/${name}/table`, async () => {
+  generation.cached(`meaning/${name}/table`, async () => {
     const file = `sections/meaning/${name}.parquet`;
     const bytes = await generation.bytes(file);
-    return decoded(generation.name(file), () => decodeTable(bytes));
+    return decodeFile(generation.name(file), () => decodeTable(bytes));
   });

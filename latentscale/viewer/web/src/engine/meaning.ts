@@ -1,4 +1,4 @@
-/** The section in which publishing stores what documents mean, if it was asked for. */
+/** The optional section with quantised document vectors for semantic search. */
 
 import { sectionKey } from "./sections";
 import type { Rules } from "./wordpiece";
@@ -7,16 +7,16 @@ import type { Rules } from "./wordpiece";
 export interface MeaningEntry {
   documents: number;
   dim: number;
-  /** Inverted lists, and how many a query reads. */
+  /** Number of inverted lists, and how many a query probes. */
   lists: number;
   probes: number;
-  /** Steps of the codes of documents and of centroids. */
+  /** Quantisation steps of document and centroid codes. */
   step: number;
   centroid_step: number;
-  /** Share of the ten nearest that so many queries found; null where it was not measured. */
+  /** Recall at 10 over `queries` queries; null if not measured. */
   recall: number | null;
   queries: number;
-  /** The model's tokens, so many vectors a file: in the generation of a fit. */
+  /** Tokeniser rules, and token vectors per file; only in the generation of a fit. */
   tokens?: Rules & { rows: number };
 }
 

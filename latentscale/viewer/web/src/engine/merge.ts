@@ -1,23 +1,23 @@
-/** One index of all generations: columns by their names, categories by theirs, totals without what was removed. */
+/** Merges the indexes of all generations: columns and categories by name, totals without removed documents. */
 
 import type { CategoryColumn, ColourColumn, GenerationEntry, IndexFile, Manifest, NumberColumn, RemovedCounts } from "./format";
 import { NO_VALUE } from "./scale";
 
 export const OTHER = 64;
 export const ADDED = "added";
-const MOST = 64;
+const MAX_CATEGORIES = 64;
 
-export interface Part {
+export interface GenerationPart {
   entry: GenerationEntry;
   index: IndexFile;
   removed: RemovedCounts | null;
 }
 
-/** Where a generation keeps a column of the merged index. */
+/** Where a generation stores a column of the merged index. */
 export interface Source {
   /** The column's id in that generation. */
   id: string;
-  /** Its codes as those of the merged column; null for numbers and dates. */
+  /** Lookup table from its codes to merged codes; null for numbers and dates. */
   codes: Uint8Array | null;
 }
 
@@ -25,18 +25,19 @@ export interface MergedIndex {
   text: string | null;
   columns: string[];
   colours: ColourColumn[];
-  /** The index of each generation, the oldest first: their sections are kept apart. */
+  /** The index of each generation, oldest first; their sections are not merged. */
   generations: readonly IndexFile[];
-  /** By the merged column's id: a source for each generation, null where all its documents have no value. */
+  /** Sources by merged column id, one per generation; null where none of its documents has a value. */
   sources: Map<string, (Source | null)[]>;
 }
 
-export function mergeIndexes(parts: readonly Part[]): MergedIndex {
+/** Merge the indexes of all generations, given oldest first. */
+export function mergeIndexes(parts: readonly GenerationPart[]): MergedIndex {
   const last = parts[parts.length - 1].index;
   const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
   const merged: MergedIndex = {
     text: last.text ?? parts.find(({ index }) => index.text !== null)?.index.text ?? null,
-    // Files that an update added may lack a column that earlier documents have.
+    // An update may lack columns that earlier documents have.
     columns: [...new Set([last, ...parts.map(({ index }) => index)].flatMap(({ columns }) => columns))],
     colours: [],
     generations: parts.map(({ index }) => index),
@@ -45,17 +46,17 @@ export function mergeIndexes(parts: readonly Part[]): MergedIndex {
   for (const name of names) {
     const found = parts.map(({ index }) => index.colours.find((column) => column.name === name) ?? null);
     const first = found.find((column) => column !== null)!;
-    // A generation that has the column and cannot tell it by colours, or tells it otherwise: no colour would be right.
-    const apart = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
-    if (apart) continue;
+    // Some generation has the column without colours, or as another kind: it cannot be coloured consistently.
+    const isInconsistent = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
+    if (isInconsistent) continue;
     const id = freeId(first.id, merged.sources);
-    const known = found.map((column, g) => (column ? without(column, parts[g].removed) : null));
-    const missing = known.reduce((sum, column, g) => sum + (column ? column.nulls : documentsOf(parts[g].entry)), 0);
+    const columns = found.map((column, g) => (column ? withoutRemoved(column, parts[g].removed) : null));
+    const missing = columns.reduce((sum, column, g) => sum + (column ? column.nulls : documentsOf(parts[g].entry)), 0);
     const codes: (Uint8Array | null)[] = parts.map(() => null);
     merged.colours.push(
       first.kind === "categories"
-        ? mergeCategories(id, known as (CategoryColumn | null)[], missing, codes)
-        : mergeNumbers(id, known as (NumberColumn | null)[], missing, parts),
+        ? mergeCategories(id, columns as (CategoryColumn | null)[], missing, codes)
+        : mergeNumbers(id, columns as (NumberColumn | null)[], missing, parts),
     );
     merged.sources.set(id, found.map((column, g) => column && { id: column.id, codes: codes[g] }));
   }
@@ -63,10 +64,11 @@ export function mergeIndexes(parts: readonly Part[]): MergedIndex {
   return merged;
 }
 
+/** Number of documents of a generation, without removed ones. */
 export const documentsOf = (entry: GenerationEntry): number => entry.documents - (entry.removed?.count ?? 0);
 
-/** What there is to draw: a generation whose documents have all left costs requests and shows nothing. */
-export function alive(manifest: Manifest): Manifest {
+/** The manifest without generations all of whose documents were removed. */
+export function withoutEmptyGenerations(manifest: Manifest): Manifest {
   const last = manifest.generations[manifest.generations.length - 1];
   return {
     ...manifest,
@@ -75,7 +77,9 @@ export function alive(manifest: Manifest): Manifest {
   };
 }
 
-/** Ids are those of the oldest generation that has the column: shared addresses outlive updates. */
+/**
+ * A free id for a merged column, preferably that of the oldest generation that has it: links stay valid after updates.
+ */
 function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {
   if (!taken.has(id)) return id;
   let k = 0;
@@ -83,21 +87,21 @@ function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {
   return `c${k}`;
 }
 
-function without(column: ColourColumn, removed: RemovedCounts | null): ColourColumn {
-  const gone = removed?.columns[column.id] ?? {};
-  const nulls = column.nulls - (gone[NO_VALUE] ?? 0);
+function withoutRemoved(column: ColourColumn, removed: RemovedCounts | null): ColourColumn {
+  const removedCounts = removed?.columns[column.id] ?? {};
+  const nulls = column.nulls - (removedCounts[NO_VALUE] ?? 0);
   if (column.kind !== "categories") return { ...column, nulls };
   return {
     ...column,
-    categories: column.categories.map(([name, count], code) => [name, count - (gone[code] ?? 0)]),
-    other: [column.other[0], column.other[1] - (gone[OTHER] ?? 0)],
+    categories: column.categories.map(([name, count], code) => [name, count - (removedCounts[code] ?? 0)]),
+    other: [column.other[0], column.other[1] - (removedCounts[OTHER] ?? 0)],
     nulls,
   };
 }
 
 /**
- * Codes are those of the oldest generation, new names after them: an update changes no colour. A name is told apart only
- * where each generation that has others besides its categories tells it apart too; otherwise it is among the others.
+ * Merge categories. Codes are those of the oldest generation, new names follow: an update changes no colour. A name
+ * keeps its own category only if every generation with a truncated list has it; else it joins the others.
  */
 function mergeCategories(
   id: string,
@@ -106,18 +110,18 @@ function mergeCategories(
   codes: (Uint8Array | null)[],
 ): CategoryColumn {
   const present = columns.filter((column) => column !== null);
-  const crowded = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
+  const truncatedColumns = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
   const counts = new Map<string, number>();
   for (const column of present) for (const [name, count] of column.categories) counts.set(name, (counts.get(name) ?? 0) + count);
-  const common = [...counts.keys()].filter((name) => crowded.every((names) => names.has(name)));
-  const shown = common.slice(0, MOST);
-  const place = new Map(shown.map((name, code) => [name, code]));
-  const hidden = [...counts].filter(([name]) => !place.has(name));
+  const distinct = [...counts.keys()].filter((name) => truncatedColumns.every((names) => names.has(name)));
+  const shown = distinct.slice(0, MAX_CATEGORIES);
+  const codeOf = new Map(shown.map((name, code) => [name, code]));
+  const hidden = [...counts].filter(([name]) => !codeOf.has(name));
   columns.forEach((column, g) => {
     if (!column) return;
     const lut = new Uint8Array(256).fill(OTHER);
     lut[NO_VALUE] = NO_VALUE;
-    column.categories.forEach(([name], code) => (lut[code] = place.get(name) ?? OTHER));
+    column.categories.forEach(([name], code) => (lut[code] = codeOf.get(name) ?? OTHER));
     codes[g] = lut;
   });
   return {
@@ -125,7 +129,7 @@ function mergeCategories(
     name: present[0].name,
     kind: "categories",
     categories: shown.map((name) => [name, counts.get(name)!]),
-    // Names that no generation tells apart may be the same ones in several: at least the most of any.
+    // Truncated names of several generations may overlap: this is a lower bound.
     other: [
       hidden.length + Math.max(...present.map((column) => column.other[0])),
       hidden.reduce((sum, [, count]) => sum + count, 0) + present.reduce((sum, column) => sum + column.other[1], 0),
@@ -134,7 +138,7 @@ function mergeCategories(
   };
 }
 
-function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nulls: number, parts: readonly Part[]): NumberColumn {
+function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nulls: number, parts: readonly GenerationPart[]): NumberColumn {
   const present: { column: NumberColumn; weight: number }[] = [];
   columns.forEach((column, g) => {
     const weight = column ? documentsOf(parts[g].entry) - column.nulls : 0;
@@ -152,12 +156,12 @@ function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nul
   };
 }
 
-/** Quantiles of several sets together from those of each: the inverse of the weighted mean of their distributions. */
+/** Quantiles of a mixture: the inverse of the weighted mean of the distribution functions. */
 export function mergeQuantiles(sets: readonly { knots: readonly number[]; weight: number }[]): number[] {
   const steps = sets[0].knots.length - 1;
   const total = sets.reduce((sum, { weight }) => sum + weight, 0);
   const values = [...new Set(sets.flatMap(({ knots }) => knots))].sort((a, b) => a - b);
-  // The share at and below each value: where knots repeat, the whole of them.
+  // Cumulative share at each value; for repeated knots, after the jump.
   const shares = values.map((value) => sets.reduce((sum, { knots, weight }) => sum + weight * shareBelow(knots, value), 0) / total);
   return Array.from({ length: steps + 1 }, (_, k) => {
     if (k === 0) return values[0];
@@ -178,7 +182,7 @@ function shareBelow(knots: readonly number[], value: number): number {
   return (k + (value - knots[k]) / (knots[k + 1] - knots[k])) / steps;
 }
 
-/** When a document joined the map, as a column: the generations, the oldest first. */
+/** The generation of each document as a categorical column, oldest first. */
 function addedColumn(entries: readonly GenerationEntry[]): CategoryColumn {
   return {
     id: ADDED,
@@ -190,5 +194,6 @@ function addedColumn(entries: readonly GenerationEntry[]): CategoryColumn {
   };
 }
 
+/** Display name of a generation. */
 export const generationName = (entry: GenerationEntry, number: number): string =>
   entry.added ?? entry.placed ?? (number ? `Update ${number}` : "First documents");

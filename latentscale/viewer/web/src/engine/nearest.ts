@@ -1,21 +1,22 @@
-/** Drawn points of a box, nearest its middle first. */
+/** Drawn points in a box, nearest its centre first. */
 
 import type { LoadedTile } from "./generation";
 import type { Box } from "./lod";
-import { stepOf } from "./places";
+import { stepOf } from "./positions";
 
-export interface Place {
+export interface DrawnPoint {
   tile: LoadedTile;
   index: number;
 }
 
-export function nearestMiddle(
+/** The first `limit` visible points in a box by distance from its centre, and the number of all. */
+export function nearestToCentre(
   tiles: readonly LoadedTile[],
   view: Box,
   shown: (tile: LoadedTile, index: number) => boolean,
   limit: number,
-): { places: Place[]; all: number } {
-  const found: (Place & { distance: number })[] = [];
+): { places: DrawnPoint[]; all: number } {
+  const found: (DrawnPoint & { distance: number })[] = [];
   const [mx, my] = [(view.x0 + view.x1) / 2, (view.y0 + view.y1) / 2];
   for (const tile of tiles) {
     const { bounds, count, xy } = tile;

@@ -1,50 +1,51 @@
-/** The view of a map in space: from flat, seen from above, to turned and in perspective, without a break. */
+/** The 3-D orbit camera, and its continuous transition from the flat map. */
 
 import type { Box } from "./lod";
 
 export type Vector = readonly [x: number, y: number, z: number];
 
-/** Where a map is looked at from. Angles in degrees. */
+/** An orbit camera; angles in degrees. */
 export interface Orbit {
-  /** What the middle of the window shows; its height as it is drawn. */
+  /** The point in the middle of the window; z is multiplied by the height factor. */
   target: Vector;
-  /** Around the vertical. */
+  /** Azimuth, around the vertical axis. */
   turn: number;
-  /** From 0, straight from above, to nearly 90. */
+  /** Polar angle, from 0 (straight down) to `MAX_TILT`. */
   tilt: number;
-  /** From the target, in units of the map. */
+  /** Distance to the target in map units. */
   distance: number;
 }
 
-/** What drawing and pointing need of an orbit, or of a moment between it and the flat map. */
+/** The projection of an orbit, or of an intermediate state of the transition. */
 export interface Frame {
   width: number;
   height: number;
   target: Vector;
-  /** Axes of the window in space: to the right, up, and towards the eye; of length 1. */
+  /** Unit vectors of the screen axes in space: right, up, towards the eye. */
   right: Vector;
   up: Vector;
   toward: Vector;
-  /** Pixels a unit at the target. */
+  /** Pixels per map unit at the target. */
   scale: number;
-  /** 1 / distance of the eye; 0 without perspective. */
+  /** 1 / distance of the eye; 0 for an orthographic projection. */
   perspective: number;
-  /** By what heights are multiplied; 0 for the flat map. */
+  /** Height factor; 0 for the flat map. */
   lift: number;
 }
 
-export const MOST_TILT = 88;
-/** Distance of the eye at which a unit is as many pixels as the window's smaller side has: a field of view of 34°. */
+export const MAX_TILT = 88;
+/** Focal length relative to the window's smaller side: a field of view of 34°. */
 const FOCUS = 1.65;
-/** What is nearer to the eye than this part of its distance is not drawn. */
+/** Near plane, as a share of the eye's distance. */
 export const NEAR = 0.06;
 
 const RADIANS = Math.PI / 180;
-const least = (size: { width: number; height: number }): number => Math.min(size.width, size.height);
+const smallerSide = (size: { width: number; height: number }): number => Math.min(size.width, size.height);
 
-export const scaleOf = (orbit: Orbit, size: { width: number; height: number }): number => (FOCUS * least(size)) / orbit.distance;
+/** Pixels per map unit at an orbit's target. */
+export const scaleOf = (orbit: Orbit, size: { width: number; height: number }): number => (FOCUS * smallerSide(size)) / orbit.distance;
 
-/** The frame of an orbit, at `share` of the way from the flat map as `flat` shows it. */
+/** The projection at `share` (0 to 1) of the transition from the flat view to an orbit. */
 export function frameOf(
   orbit: Orbit,
   size: { width: number; height: number },
@@ -53,31 +54,31 @@ export function frameOf(
   share = 1,
 ): Frame {
   const { width, height } = size;
-  const turn = shortest(orbit.turn) * share * RADIANS;
+  const turn = normalizedTurn(orbit.turn) * share * RADIANS;
   const tilt = orbit.tilt * share * RADIANS;
   const [sinTurn, cosTurn, sinTilt, cosTilt] = [Math.sin(turn), Math.cos(turn), Math.sin(tilt), Math.cos(tilt)];
-  const between = (from: number, to: number): number => from + (to - from) * share;
-  // Zoom is felt as a factor.
+  const mix = (from: number, to: number): number => from + (to - from) * share;
+  // Interpolated geometrically.
   const scale = flat.scale * (scaleOf(orbit, size) / flat.scale) ** share;
   return {
     width,
     height,
-    target: [between(flat.x, orbit.target[0]), between(flat.y, orbit.target[1]), orbit.target[2] * share],
+    target: [mix(flat.x, orbit.target[0]), mix(flat.y, orbit.target[1]), orbit.target[2] * share],
     right: [cosTurn, sinTurn, 0],
     up: [-sinTurn * cosTilt, cosTurn * cosTilt, sinTilt],
     toward: [sinTurn * sinTilt, -cosTurn * sinTilt, cosTilt],
     scale,
-    perspective: (share * scale) / (FOCUS * least(size)),
+    perspective: (share * scale) / (FOCUS * smallerSide(size)),
     lift: lift * share,
   };
 }
 
-/** The same turn between -180 and 180. */
-export const shortest = (turn: number): number => ((((turn + 180) % 360) + 360) % 360) - 180;
+/** The same angle in [-180, 180). */
+export const normalizedTurn = (turn: number): number => ((((turn + 180) % 360) + 360) % 360) - 180;
 
 const dot = (a: Vector, b: Vector): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
-/** Where a place of the map is on the screen, and how far it is towards the eye; null behind the eye. */
+/** Project a position to the screen, with its depth towards the eye; null behind the near plane. */
 export function project(frame: Frame, x: number, y: number, z: number): [left: number, top: number, toward: number] | null {
   const { target, right, up, toward, scale, perspective, lift, width, height } = frame;
   const from: Vector = [x - target[0], y - target[1], z * lift - target[2]];
@@ -87,8 +88,8 @@ export function project(frame: Frame, x: number, y: number, z: number): [left: n
   return [width / 2 + (dot(right, from) * scale) / w, height / 2 - (dot(up, from) * scale) / w, near];
 }
 
-/** The orbit that shows a box of the map at a height, but for its corners, clear of what covers so many pixels of the window's sides. */
-export function around(
+/** The orbit that fits a box at a height into the uncovered part of the window, apart from its corners. */
+export function orbitAround(
   box: Box,
   z: number,
   size: { width: number; height: number },
@@ -96,15 +97,15 @@ export function around(
   { turn, tilt }: { turn: number; tilt: number },
 ): Orbit {
   const free = Math.max(80, Math.min(size.width - covered.left - covered.right, 1.35 * (size.height - covered.top - covered.bottom)));
-  // Turned, a box is as wide as its diagonal at most, where maps are mostly empty.
+  // A rotated box is up to its diagonal wide, but maps are mostly empty at the corners.
   const across = 0.76 * Math.hypot(box.x1 - box.x0, box.y1 - box.y0) || 1e-6;
-  const distance = (FOCUS * least(size) * across) / free;
-  const scale = (FOCUS * least(size)) / distance;
+  const distance = (FOCUS * smallerSide(size) * across) / free;
+  const scale = (FOCUS * smallerSide(size)) / distance;
   const orbit = { target: [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, z] as Vector, turn, tilt, distance };
   return moved(orbit, (covered.left - covered.right) / 2 / scale, (covered.top - covered.bottom) / 2 / scale);
 }
 
-/** What an orbit is kept within: the map's box, its edge, its heights as they are drawn, and how wide it is drawn at most. */
+/** Limits of an orbit: the map's box and edge, its scaled height range, and its maximum width in px. */
 export interface Bounds {
   box: Box;
   side: number;
@@ -113,24 +114,24 @@ export interface Bounds {
   widest: number;
 }
 
-/** The map is at least as many pixels wide, and what is looked at lies no farther from it than this part of the window. */
-const LEAST_WIDE = 60;
-const BEYOND = 0.4;
+/** Minimum width of the map in px, and how far the target may leave the map, as a share of the window. */
+const MIN_MAP_WIDTH = 60;
+const MAX_OFFSET = 0.4;
 
-/** The nearest orbit from which some of the map is seen, neither too far away nor so close that its steps would show. */
-export function bounded(orbit: Orbit, { box, side, low, high, widest }: Bounds, size: { width: number; height: number }): Orbit {
-  const scale = Math.min(widest / side, Math.max(LEAST_WIDE / side, scaleOf(orbit, size)));
-  const air = (BEYOND * least(size)) / scale;
-  const within = (value: number, from: number, to: number): number => Math.min(to + air, Math.max(from - air, value));
+/** Clamp an orbit so that some of the map stays visible, neither too far nor closer than its precision allows. */
+export function clampOrbit(orbit: Orbit, { box, side, low, high, widest }: Bounds, size: { width: number; height: number }): Orbit {
+  const scale = Math.min(widest / side, Math.max(MIN_MAP_WIDTH / side, scaleOf(orbit, size)));
+  const margin = (MAX_OFFSET * smallerSide(size)) / scale;
+  const within = (value: number, from: number, to: number): number => Math.min(to + margin, Math.max(from - margin, value));
   const [x, y, z] = orbit.target;
   return {
     ...orbit,
-    distance: (FOCUS * least(size)) / scale,
+    distance: (FOCUS * smallerSide(size)) / scale,
     target: [within(x, box.x0, box.x1), within(y, box.y0, box.y1), within(z, low, high)],
   };
 }
 
-/** An orbit whose map is moved to the right and down on the screen, by units at the target. */
+/** Pan by map units at the target, to the right and down on the screen. */
 export function moved(orbit: Orbit, right: number, down: number): Orbit {
   const turn = orbit.turn * RADIANS;
   const tilt = orbit.tilt * RADIANS;
@@ -139,16 +140,17 @@ export function moved(orbit: Orbit, right: number, down: number): Orbit {
   return { ...orbit, target: [x - right * cos - down * sin * cosTilt, y - right * sin + down * cos * cosTilt, z + down * sinTilt] };
 }
 
+/** Rotate by degrees around the vertical, and tilt within the allowed range. */
 export function turned(orbit: Orbit, degrees: number, tilt = 0): Orbit {
-  return { ...orbit, turn: shortest(orbit.turn + degrees), tilt: Math.min(MOST_TILT, Math.max(0, orbit.tilt + tilt)) };
+  return { ...orbit, turn: normalizedTurn(orbit.turn + degrees), tilt: Math.min(MAX_TILT, Math.max(0, orbit.tilt + tilt)) };
 }
 
-/** An orbit between two; `share` from 0 to 1. */
-export function betweenOrbits(from: Orbit, to: Orbit, share: number): Orbit {
+/** Interpolate between two orbits; `share` from 0 to 1. */
+export function interpolateOrbits(from: Orbit, to: Orbit, share: number): Orbit {
   const mix = (a: number, b: number): number => a + (b - a) * share;
   return {
     target: [0, 1, 2].map((i) => mix(from.target[i], to.target[i])) as unknown as Vector,
-    turn: from.turn + shortest(to.turn - from.turn) * share,
+    turn: from.turn + normalizedTurn(to.turn - from.turn) * share,
     tilt: mix(from.tilt, to.tilt),
     distance: from.distance * (to.distance / from.distance) ** share,
   };

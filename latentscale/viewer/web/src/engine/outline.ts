@@ -1,65 +1,67 @@
 /**
- * Outlines of where points lie, one around each island: contours of their density, where one hull around all of them would
- * take in what lies between.
+ * Outlines of point sets as density contours, one per island; a single convex hull would cover the gaps between
+ * islands.
  */
 
 import type { Box } from "./lod";
-import { around, contains } from "./shape";
+import { boundsOf, contains } from "./shape";
 
-/** Cells along the longer side of the points' box, and the cells of air around it. */
+/** Grid cells along the longer side of the points' box, and margin around it in cells. */
 const CELLS = 56;
 const MARGIN = 4;
-/** Cells to each side over which a point is spread, twice. */
-const SPREAD = 1;
-/** Fewer points than this have no density to speak of. */
-export const LEAST_POINTS = 12;
-/** Part of the points that may lie outside: those far from all others. */
-const OUTSIDE = 0.04;
+/** Radius in cells of the box blur, which is applied twice. */
+const BLUR_RADIUS = 1;
+/** Minimum number of points for a density estimate. */
+export const MIN_POINTS = 12;
+/** Share of the points, the most isolated ones, that may lie outside. */
+const OUTLIER_SHARE = 0.04;
 
-/** Cells along the longer side of a map whose density is drawn in contours, and the parts of its points outside of each. */
-const FINE = 144;
+/**
+ * Grid cells along the longer side for density contours of the map, and the share of points outside of each contour.
+ */
+const CONTOUR_CELLS = 144;
 const LEVELS = [0.25, 0.5, 0.7, 0.85, 0.95];
 
 /**
- * Closed outlines around `points` (x0, y0, x1, y1, …), each in the same form, in no order; holes are outlines too, to be
- * filled by the even-odd rule. Empty for fewer than `LEAST_POINTS` points, or where all lie at one place.
+ * Closed outlines around `points` (x0, y0, x1, y1, …), each in the same form, in no particular order. Holes are rings,
+ * too: fill with the even-odd rule. Empty for fewer than `MIN_POINTS` points, or if all coincide.
  */
 export function outlinesOf(points: ArrayLike<number>): number[][] {
-  const rings = outlinesIn(points);
+  const rings = outlinesOnGrid(points);
   const islands = rings.filter((ring) => !isHole(ring));
-  // Cells that are right for islands far from each other are too wide for each of them.
-  return islands.length < 2 ? rings : islands.flatMap((ring) => finer(ring, points) ?? [ring]);
+  // The grid is too coarse for islands that are far apart: refine each.
+  return islands.length < 2 ? rings : islands.flatMap((ring) => refineIsland(ring, points) ?? [ring]);
 }
 
-/** Contours have what is above their level on one side: a hole goes around the other way. */
+/** Whether a ring is a hole: contours keep higher values on one side, so holes have the opposite orientation. */
 function isHole(ring: readonly number[]): boolean {
   let area = 0;
   for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) area += ring[j] * ring[i + 1] - ring[i] * ring[j + 1];
   return area < 0;
 }
 
-function outlinesIn(points: ArrayLike<number>): number[][] {
-  const grid = gridOf(points, around(points), CELLS);
+function outlinesOnGrid(points: ArrayLike<number>): number[][] {
+  const grid = gridOf(points, boundsOf(points), CELLS);
   if (!grid) return [];
-  // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
-  return contoursAt(grid, grid.sorted[Math.floor(OUTSIDE * grid.sorted.length)] / 2);
+  // Half the lowest density to be included, so that the outline keeps a distance from its points.
+  return contoursAt(grid, grid.sorted[Math.floor(OUTLIER_SHARE * grid.sorted.length)] / 2);
 }
 
-/** The outline of an island again, from its own points alone; with its holes; null where they are too few. */
-function finer(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
-  const { x0, x1, y0, y1 } = around(ring);
-  const own: number[] = [];
+/** Recompute the outline of an island, with its holes, on a grid of its own; null for too few points. */
+function refineIsland(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
+  const { x0, x1, y0, y1 } = boundsOf(ring);
+  const inside: number[] = [];
   for (let i = 0; i < points.length; i += 2) {
     const [x, y] = [points[i], points[i + 1]];
-    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && contains(ring, x, y)) own.push(x, y);
+    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && contains(ring, x, y)) inside.push(x, y);
   }
-  const found = outlinesIn(own);
+  const found = outlinesOnGrid(inside);
   return found.length ? found : null;
 }
 
-/** Lines of equal density of the points in a box, from sparse to dense: closed, in units of the map. */
+/** Closed density contours of the points in a box, from sparse to dense, in map units. */
 export function densityContours(points: ArrayLike<number>, box: Box): number[][] {
-  const grid = gridOf(points, box, FINE);
+  const grid = gridOf(points, box, CONTOUR_CELLS);
   if (!grid) return [];
   const levels = new Set(LEVELS.map((part) => grid.sorted[Math.floor(part * grid.sorted.length)]));
   return [...levels].flatMap((level) => contoursAt(grid, level));
@@ -69,14 +71,14 @@ interface Grid {
   density: Float64Array;
   width: number;
   height: number;
-  /** The density at each point, sorted. */
+  /** Densities at the points, sorted. */
   sorted: Float64Array;
-  /** The map's position of a position in cells. */
+  /** From grid to map coordinates. */
   x(cells: number): number;
   y(cells: number): number;
 }
 
-/** Points of a box, spread over cells with some air around them; null where they are too few, or all at one place. */
+/** Blurred histogram of the points in a box, with a margin; null for too few points, or if all coincide. */
 function gridOf(points: ArrayLike<number>, { x0, y0, x1, y1 }: Box, cells: number): Grid | null {
   const cell = Math.max(x1 - x0, y1 - y0) / cells;
   if (!(cell > 0) || !Number.isFinite(cell)) return null;
@@ -88,12 +90,12 @@ function gridOf(points: ArrayLike<number>, { x0, y0, x1, y1 }: Box, cells: numbe
     if (x >= x0 && x <= x1 && y >= y0 && y <= y1)
       places.push(Math.floor((y - y0) / cell + MARGIN) * width + Math.floor((x - x0) / cell + MARGIN));
   }
-  if (places.length < LEAST_POINTS) return null;
+  if (places.length < MIN_POINTS) return null;
   let density = new Float64Array(width * height);
   for (const at of places) density[at] += 1;
-  for (let turn = 0; turn < 2; turn++) {
-    density = spread(density, width, height, 1, width);
-    density = spread(density, width, height, width, 1);
+  for (let pass = 0; pass < 2; pass++) {
+    density = boxBlur(density, width, height, 1, width);
+    density = boxBlur(density, width, height, width, 1);
   }
   const sorted = Float64Array.from(places, (at) => density[at]).sort();
   return { density, width, height, sorted, x: (v) => x0 + (v - MARGIN + 0.5) * cell, y: (v) => y0 + (v - MARGIN + 0.5) * cell };
@@ -102,20 +104,21 @@ function gridOf(points: ArrayLike<number>, { x0, y0, x1, y1 }: Box, cells: numbe
 const contoursAt = ({ density, width, height, x, y }: Grid, level: number): number[][] =>
   contours(density, width, height, level).map((ring) => ring.map((v, i) => (i % 2 ? y(v) : x(v))));
 
-/** Sums over neighbours along one axis: `step` from a cell to the next, `other` from one line to the next. */
-function spread(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {
+/** Box blur along one axis: `step` is the stride along it, `other` between lines. */
+function boxBlur(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {
   const [length, lines] = step === 1 ? [width, height] : [height, width];
-  const made = new Float64Array(values.length);
+  const sums = new Float64Array(values.length);
   for (let line = 0; line < lines; line++)
     for (let i = 0; i < length; i++)
-      for (let j = Math.max(0, i - SPREAD); j <= Math.min(length - 1, i + SPREAD); j++)
-        made[line * other + i * step] += values[line * other + j * step];
-  return made;
+      for (let j = Math.max(0, i - BLUR_RADIUS); j <= Math.min(length - 1, i + BLUR_RADIUS); j++)
+        sums[line * other + i * step] += values[line * other + j * step];
+  return sums;
 }
 
-/** Marching squares: rings around what is above `level`, in units of cells; the edge of the grid must be below it. */
+/** Marching squares: rings around the area above `level`, in cell units. The border of the grid must be below it. */
 function contours(values: Float64Array, width: number, height: number, level: number): number[][] {
-  // A crossing lies on the edge right of a cell (2 × its index) or below it (2 × its index + 1). Each leads to the next.
+  // A crossing is identified by its edge: right of a cell (2 × index) or below it (2 × index + 1), and maps to the
+  // next.
   const next = new Map<number, number>();
   for (let y = 0; y + 1 < height; y++)
     for (let x = 0; x + 1 < width; x++) {
@@ -123,7 +126,7 @@ function contours(values: Float64Array, width: number, height: number, level: nu
       const [top, left, bottom, right] = [2 * a, 2 * a + 1, 2 * (a + width), 2 * (a + 1) + 1];
       const inside = [a, a + 1, a + width + 1, a + width].map((at) => values[at] > level);
       const edges = [top, right, bottom, left];
-      // Going around the corners: the ring leaves where they go out of the area, and comes from where they went into it.
+      // Walk around the corners: the ring enters where they leave the area, and exits where they entered it.
       let entered = -1;
       for (let i = 0; i < 8; i++) {
         const [from, to] = [inside[i % 4], inside[(i + 1) % 4]];

@@ -1,11 +1,14 @@
-/** Parquet to typed arrays and rows: hyparquet with one codec, which a strict content policy allows. */
+/**
+ * Decodes Parquet to typed arrays and rows, with hyparquet and a single codec in plain JavaScript: the content security
+ * policy allows no WebAssembly.
+ */
 
 import { decompress } from "fzstd";
 import { parquetMetadata, parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
 import { ViewerError, type RemovedCounts } from "./format";
-import { evenBits, STEPS } from "./places";
+import { evenBits, STEPS } from "./positions";
 
-/** A damaged page must not ask for gigabytes. */
+/** Limit of uncompressed page sizes: a damaged file must not allocate gigabytes. */
 const MAX_PAGE = 64 << 20;
 const compressors = {
   ZSTD: (input: Uint8Array, outputLength: number): Uint8Array => {
@@ -16,21 +19,21 @@ const compressors = {
 
 export interface TilePoints {
   count: number;
-  /** x0, y0, x1, y1, … inside the tile, in so many steps along its edge. */
+  /** x0, y0, x1, y1, … within the tile, in units of 1 / `steps` of its edge. */
   xy: Uint16Array | Uint32Array;
   steps: number;
   cluster: Int32Array;
 }
 
-async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
+async function readColumnsInto(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
   const file: AsyncBuffer = { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) };
   const metadata = parquetMetadata(bytes);
-  const there = new Set(metadata.schema.map((element) => element.name));
+  const existing = new Set(metadata.schema.map((element) => element.name));
   await parquetRead({
     file,
     metadata,
     compressors,
-    columns: Object.keys(into).filter((name) => there.has(name)),
+    columns: Object.keys(into).filter((name) => existing.has(name)),
     onChunk: ({ columnName, columnData, rowStart }) => {
       const sink = into[columnName];
       if (!sink) return;
@@ -41,17 +44,18 @@ async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string,
   });
 }
 
+/** Decode positions and clusters of a tile of `count` points. */
 export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<TilePoints> {
   const xy = new Uint16Array(2 * count);
   const cluster = new Int32Array(count);
-  await columnsOf(bytes, count, {
+  await readColumnsInto(bytes, count, {
     place: {
       set: (i, v) => {
         xy[2 * i] = evenBits(v);
         xy[2 * i + 1] = evenBits(v >>> 1);
       },
     },
-    // Maps of the first format have the two apart.
+    // Maps of the first format store x and y separately.
     x: { set: (i, v) => void (xy[2 * i] = v) },
     y: { set: (i, v) => void (xy[2 * i + 1] = v) },
     cluster: { set: (i, v) => void (cluster[i] = v) },
@@ -59,20 +63,21 @@ export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<Til
   return { count, xy, steps: STEPS, cluster };
 }
 
+/** Decode the column `value` of a file; missing values are NaN. */
 export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<Float32Array> {
   const value = new Float32Array(count).fill(NaN);
-  await columnsOf(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
+  await readColumnsInto(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
   return value;
 }
 
-/** Several columns of one tile's file, as of an inline generation. */
+/** Several columns of a tile file of an inline generation. */
 export async function decodeColumns(bytes: ArrayBuffer, count: number, names: readonly string[]): Promise<Map<string, Float32Array>> {
   const found = new Map(names.map((name) => [name, new Float32Array(count).fill(NaN)]));
-  await columnsOf(bytes, count, Object.fromEntries([...found].map(([name, value]) => [name, { set: (i, v) => void (value[i] = v) }])));
+  await readColumnsInto(bytes, count, Object.fromEntries([...found].map(([name, value]) => [name, { set: (i, v) => void (value[i] = v) }])));
   return found;
 }
 
-/** All rows of a small file, each an array; bytes stay bytes. */
+/** All rows of a small file as arrays; binary values are not decoded as text. */
 export async function decodeTable(bytes: ArrayBuffer): Promise<unknown[][]> {
   let rows: unknown[][] = [];
   await parquetRead({
@@ -85,7 +90,7 @@ export async function decodeTable(bytes: ArrayBuffer): Promise<unknown[][]> {
   return rows;
 }
 
-/** The values of one column of a file; null where it has no such column. */
+/** The values of a column; null if the file does not have it. */
 export async function decodeValues(bytes: ArrayBuffer, column: string): Promise<unknown[] | null> {
   const metadata = parquetMetadata(bytes);
   if (!metadata.schema.slice(1).some((element) => element.name === column)) return null;
@@ -101,21 +106,21 @@ export async function decodeValues(bytes: ArrayBuffer, column: string): Promise<
   return rows.map(([value]) => value);
 }
 
-/** Sorted positions that are not on the map any more, and what they counted for. */
+/** Sorted positions of removed documents, and the counts to subtract for them. */
 export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<{ positions: Float64Array; counts: RemovedCounts | null }> {
   const positions = new Float64Array(count).fill(NaN);
-  await columnsOf(bytes, count, { position: { set: (i, v) => void (positions[i] = v) } });
+  await readColumnsInto(bytes, count, { position: { set: (i, v) => void (positions[i] = v) } });
   if (count && Number.isNaN(positions[count - 1])) throw new ViewerError(`A list of ${count} removed documents has fewer: the map's files do not belong together.`);
   const metadata = parquetMetadata(bytes);
   const found = metadata.key_value_metadata?.find(({ key }) => key === "latentscale.removed")?.value;
   return { positions, counts: found ? (JSON.parse(found) as RemovedCounts) : null };
 }
 
-/** Row ids and positions of one file of `ids/`: row ids ascend. */
+/** Row ids, ascending, and their positions, from a file of `ids/`. */
 export async function decodeIds(bytes: ArrayBuffer, count: number): Promise<{ rowIds: Float64Array; positions: Float64Array }> {
   const rowIds = new Float64Array(count).fill(NaN);
   const positions = new Float64Array(count);
-  await columnsOf(bytes, count, {
+  await readColumnsInto(bytes, count, {
     row_id: { set: (i, v) => void (rowIds[i] = v) },
     position: { set: (i, v) => void (positions[i] = v) },
   });
@@ -126,13 +131,14 @@ export type Fetcher = (start: number, end: number) => Promise<ArrayBuffer>;
 
 export interface PackFooter {
   metadata: FileMetaData;
-  /** First row of each group, and the number of rows at the end. */
+  /** First row of each row group, then the total number of rows. */
   starts: number[];
-  /** Byte range of each group. */
+  /** Byte range of each row group. */
   ranges: [number, number][];
   columns: string[];
 }
 
+/** Read the footer of a row pack: `bytes` is its length, `footer` that of its footer. */
 export async function readFooter(fetcher: Fetcher, bytes: number, footer: number): Promise<PackFooter> {
   const metadata = await parquetMetadataAsync({ byteLength: bytes, slice: (s, e) => fetcher(s, e ?? bytes) }, { initialFetchSize: footer });
   const starts = [0];
@@ -153,7 +159,9 @@ export async function readFooter(fetcher: Fetcher, bytes: number, footer: number
   return { metadata, starts, ranges, columns };
 }
 
-/** The rows of one group, each an array in the order of `footer.columns`: objects would let a column be `__proto__`. */
+/**
+ * The rows of a group as arrays in the order of `footer.columns`: as object keys, column names could be `__proto__`.
+ */
 export async function readGroup(footer: PackFooter, group: number, fetcher: Fetcher): Promise<unknown[][]> {
   const [low, high] = footer.ranges[group];
   const bytes = await fetcher(low, high);

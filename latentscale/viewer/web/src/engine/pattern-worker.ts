@@ -1,8 +1,10 @@
-/** Which texts a regular expression is found in: off the page's own thread, since one may take for ever over a text. */
+/**
+ * Web worker that tests texts against a regular expression: backtracking may take for ever and must not block the page.
+ */
 
-import { compiled } from "./pattern-words";
+import { compilePattern } from "./pattern-syntax";
 
 onmessage = ({ data: { pattern, texts } }: MessageEvent<{ pattern: string; texts: (string | null)[] }>) => {
-  const expression = compiled(pattern);
+  const expression = compilePattern(pattern);
   postMessage(Uint8Array.from(texts, (text) => (text !== null && expression.test(text) ? 1 : 0)));
 };

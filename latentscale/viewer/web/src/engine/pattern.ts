@@ -1,13 +1,13 @@
-/** Texts in which a regular expression is found, by a worker that is stopped where it takes too long. */
+/** Tests texts against a regular expression in a worker, with a timeout. */
 
 import { ViewerError } from "./format";
 
-/** Milliseconds for the texts of one file. */
-const LONGEST = 20_000;
-const TOO_LONG = `this expression takes more than ${LONGEST / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
+/** Timeout for the texts of one file. */
+const TIMEOUT_MS = 20_000;
+const TIMEOUT_MESSAGE = `this expression takes more than ${TIMEOUT_MS / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
 
-/** Holds values against a regular expression, some at a time; `end` lets go of it. */
-export class Matcher {
+/** Tests batches of values against a regular expression; `end` terminates the worker. */
+export class PatternMatcher {
   private readonly worker: Worker;
   private last: Promise<unknown> = Promise.resolve();
   private ended: Error | null = null;
@@ -17,7 +17,7 @@ export class Matcher {
     this.worker = new Worker(new URL("./pattern-worker.ts", import.meta.url), { type: "module" });
   }
 
-  /** 1 for each value that it is found in; what has no value holds nothing. */
+  /** Mask of the values that match; missing values do not. */
   match(values: readonly unknown[]): Promise<Uint8Array> {
     const texts = values.map((value) => (value === null || value === undefined ? null : String(value)));
     const own = this.last.then(() => this.ask(texts));
@@ -43,7 +43,7 @@ export class Matcher {
         this.failed = failed;
         this.worker.onmessage = ({ data }: MessageEvent<Uint8Array>) => found(data);
         this.worker.onerror = ({ message }) => this.stop(new ViewerError(`the expression cannot be tried: ${message || "this browser allows the page no worker"}.`));
-        timer = window.setTimeout(() => this.stop(new ViewerError(TOO_LONG)), LONGEST);
+        timer = window.setTimeout(() => this.stop(new ViewerError(TIMEOUT_MESSAGE)), TIMEOUT_MS);
         this.worker.postMessage({ pattern: this.pattern, texts });
       });
     } finally {

@@ -1,8 +1,8 @@
-/** The nearest drawn point to a position, by brute force over the tiles that could hold it. */
+/** Finds the nearest drawn point by brute force over the tiles that may contain it. */
 
-import { placeAt, stepOf, type Placed } from "./places";
+import { positionAt, stepOf, type TilePositions } from "./positions";
 
-export interface Pickable extends Placed {
+export interface Pickable extends TilePositions {
   cluster: Int32Array;
   count: number;
 }
@@ -15,8 +15,8 @@ export interface Picked<T> {
 }
 
 /**
- * `reach` is in units of the map. `shown` says whether a point is visible at all (not filtered out).
- * Points are looked at in the tile's own steps, so no coordinate is decoded but the winner's.
+ * The nearest point within `reach` map units for which `shown` is true (not filtered out), or null. Distances are
+ * computed in tile steps; only the result is decoded.
  */
 export function pickNearest<T extends Pickable>(
   tiles: Iterable<T>,
@@ -26,25 +26,25 @@ export function pickNearest<T extends Pickable>(
   shown: (tile: T, index: number) => boolean,
 ): Picked<T> | null {
   let best: Picked<T> | null = null;
-  let nearest = reach;
+  let bestDistance = reach;
   for (const tile of tiles) {
     const { x0, y0, x1, y1 } = tile.bounds;
-    if (x < x0 - nearest || x > x1 + nearest || y < y0 - nearest || y > y1 + nearest) continue;
+    if (x < x0 - bestDistance || x > x1 + bestDistance || y < y0 - bestDistance || y > y1 + bestDistance) continue;
     const step = stepOf(tile);
     const tx = (x - x0) / step - 0.5;
     const ty = (y - y0) / step - 0.5;
-    let limit = (nearest / step) ** 2;
+    let bestSquare = (bestDistance / step) ** 2;
     const { xy, count } = tile;
     for (let i = 0; i < count; i++) {
       const dx = xy[2 * i] - tx;
       const d = dx * dx;
-      if (d > limit) continue;
+      if (d > bestSquare) continue;
       const dy = xy[2 * i + 1] - ty;
       const square = d + dy * dy;
-      if (square <= limit && shown(tile, i)) {
-        limit = square;
-        nearest = Math.sqrt(square) * step;
-        const [px, py] = placeAt(tile, i);
+      if (square <= bestSquare && shown(tile, i)) {
+        bestSquare = square;
+        bestDistance = Math.sqrt(square) * step;
+        const [px, py] = positionAt(tile, i);
         best = { tile, index: i, x: px, y: py };
       }
     }

@@ -1,4 +1,4 @@
-/** What is known of a map's index of words before it is searched. */
+/** The index entry of the full-text search section. */
 
 import type { Generation } from "./generation";
 import { section, sectionKey } from "./sections";
@@ -7,14 +7,14 @@ import { section, sectionKey } from "./sections";
 export interface SearchEntry {
   documents: number;
   shards: number;
-  /** A word keeps so many places at most, those of highest weight. */
+  /** Maximum postings per word, those of highest weight. */
   most: number;
-  /** Columns by their use. */
+  /** Column names by role. */
   fields: { text?: string; title?: string; id?: string };
 }
 
 export const SEARCH = sectionKey<SearchEntry>("search", 1);
 
-export async function entryOf(generation: Generation): Promise<SearchEntry | null> {
+export async function searchEntryOf(generation: Generation): Promise<SearchEntry | null> {
   return section(await generation.index(), SEARCH);
 }

@@ -1,35 +1,35 @@
-/** Finding documents by their words, in the index that publishing wrote: a few small files a query, whatever the size of the map. */
+/** Full-text search in the published inverted index; a query reads a few small files, whatever the size of the map. */
 
 import type { Generation } from "./generation";
 import { decodeTable } from "./parquet";
-import { entryOf, type SearchEntry } from "./search-entry";
-import { decoded } from "./store";
+import { searchEntryOf, type SearchEntry } from "./search-entry";
+import { decodeFile } from "./store";
 import type { Query } from "./tokens";
 
 export interface Hit {
   generation: Generation;
   position: number;
   score: number;
-  /** How many of the words it is known to have. */
+  /** Number of query words that it is known to contain. */
   words: number;
 }
 
-export interface Found {
-  /** The best first: those that have all words or, where there is none, any of them. */
+export interface SearchResult {
+  /** Best first: documents with all words or, if there are none, with any. */
   hits: Hit[];
-  /** Whether they have all words but those that are too common. */
+  /** Whether the hits have all words, apart from truncated ones. */
   whole: boolean;
-  /** Words with more places than the index keeps: they rank, and do not tell what has them not. */
+  /** Words whose postings are truncated: they affect the ranking, but do not exclude documents. */
   common: string[];
-  /** Whether there may be more: each of the words is too common. */
+  /** Whether there may be more hits, since the postings of all words are truncated. */
   more: boolean;
 }
 
-const OWN_ID = "=";
-/** A word that is being typed stands for so many words at most: those of most documents. */
-const MOST_ENDINGS = 24;
-/** A document whose word only begins as typed counts for less. */
-const ENDING = 0.6;
+const ID_PREFIX = "=";
+/** Maximum completions of a word being typed, by document frequency. */
+const MAX_COMPLETIONS = 24;
+/** Weight of a completion relative to an exact match. */
+const COMPLETION_WEIGHT = 0.6;
 
 interface Term {
   term: string;
@@ -38,59 +38,56 @@ interface Term {
   weights: Uint8Array;
 }
 
-/**
- * The documents that have all of the words, ranked by BM25; where none has, those that have any, those with more of them
- * first.
- */
-export async function search(generations: readonly Generation[], query: Query): Promise<Found> {
-  const parts = await Promise.all(generations.map((generation) => inGeneration(generation, query)));
+/** Documents with all words, ranked by BM25; if there are none, those with any, more words first. */
+export async function search(generations: readonly Generation[], query: Query): Promise<SearchResult> {
+  const parts = await Promise.all(generations.map((generation) => searchGeneration(generation, query)));
   const all = parts.reduce((sum, part) => sum + part.documents, 0);
   const words = query.words.map((_, i) => parts.reduce((sum, part) => sum + (part.counts[i] ?? 0), 0));
-  // Of the whole map: a word that is rare in an update may be common before.
-  const rarity = words.map((count) => Math.log(1 + (all - Math.min(count, all) + 0.5) / (count + 0.5)));
+  // Over all generations: a word rare in an update may be common before.
+  const idf = words.map((count) => Math.log(1 + (all - Math.min(count, all) + 0.5) / (count + 0.5)));
   const short = query.words.map((_, i) => parts.some((part) => part.short[i]));
-  const narrow = query.words.map((_, i) => i).filter((i) => !short[i]);
+  const selective = query.words.map((_, i) => i).filter((i) => !short[i]);
   const hits: (Hit & { all: boolean })[] = [];
   for (const { generation, matches } of parts)
     for (const [position, found] of matches) {
-      const score = found.weights.reduce((sum, weight, i) => sum + (weight ? rarity[i] * weight : 0), found.own ? 1000 : 0);
+      const score = found.weights.reduce((sum, weight, i) => sum + (weight ? idf[i] * weight : 0), found.own ? 1000 : 0);
       const words = found.own ? query.words.length : found.weights.filter(Boolean).length;
-      const all = found.own || (narrow.length ? narrow.every((i) => found.weights[i]) : words === query.words.length);
+      const all = found.own || (selective.length ? selective.every((i) => found.weights[i]) : words === query.words.length);
       hits.push({ generation, position, score, words, all });
     }
-  const gone = await Promise.all(generations.map(async (generation) => new Set((await generation.removed()).positions)));
-  const index = new Map(generations.map((generation, i) => [generation, gone[i]]));
-  const here = hits.filter((hit) => !index.get(hit.generation)!.has(hit.position));
-  const whole = here.filter((hit) => hit.all);
+  const removed = await Promise.all(generations.map(async (generation) => new Set((await generation.removed()).positions)));
+  const removedIn = new Map(generations.map((generation, i) => [generation, removed[i]]));
+  const remaining = hits.filter((hit) => !removedIn.get(hit.generation)!.has(hit.position));
+  const whole = remaining.filter((hit) => hit.all);
   const order = (a: Hit, b: Hit) => (whole.length ? 0 : b.words - a.words) || b.score - a.score || a.generation.number - b.generation.number || a.position - b.position;
   return {
-    hits: (whole.length ? whole : here).sort(order),
+    hits: (whole.length ? whole : remaining).sort(order),
     whole: whole.length > 0,
     common: query.words.filter((_, i) => short[i]),
-    more: narrow.length === 0 || (!whole.length && narrow.length < query.words.length),
+    more: selective.length === 0 || (!whole.length && selective.length < query.words.length),
   };
 }
 
-/** In how many documents each word is, as they were published: removed ones too. */
-export async function frequencies(generations: readonly Generation[], words: readonly string[]): Promise<Map<string, number>> {
+/** Document frequency of each word at publishing; includes removed documents. */
+export async function documentFrequencies(generations: readonly Generation[], words: readonly string[]): Promise<Map<string, number>> {
   const found = new Map<string, number>();
   for (const generation of generations) {
-    const entry = await entryOf(generation);
+    const entry = await searchEntryOf(generation);
     for (const word of entry ? words : [])
-      for (const { documents } of await termsOf(generation, entry!, word, false)) found.set(word, (found.get(word) ?? 0) + documents);
+      for (const { documents } of await readTerms(generation, entry!, word, false)) found.set(word, (found.get(word) ?? 0) + documents);
   }
   return found;
 }
 
 interface Match {
-  /** By word of the query, 0 where it is not there. */
+  /** Weight per query word, 0 if absent. */
   weights: number[];
-  /** Whether the query is its own id. */
+  /** Whether the query equals the document's own id. */
   own: boolean;
 }
 
-async function inGeneration(generation: Generation, { words, open, id }: Query) {
-  const entry = await entryOf(generation);
+async function searchGeneration(generation: Generation, { words, open, id }: Query) {
+  const entry = await searchEntryOf(generation);
   const matches = new Map<number, Match>();
   const counts: number[] = [];
   const short: boolean[] = [];
@@ -100,67 +97,67 @@ async function inGeneration(generation: Generation, { words, open, id }: Query) 
       if (!match) matches.set(position, (match = { weights: words.map(() => 0), own: false }));
       return match;
     };
-    const lists = await Promise.all(words.map((word, i) => termsOf(generation, entry, word, open && i === words.length - 1)));
+    const lists = await Promise.all(words.map((word, i) => readTerms(generation, entry, word, open && i === words.length - 1)));
     lists.forEach((terms, i) => {
       counts[i] = Math.max(0, ...terms.map((term) => term.documents));
       for (const term of terms) {
         if (term.documents > term.weights.length) short[i] = true;
-        const share = (term.term === words[i] ? 1 : ENDING) / 255;
-        eachPlace(term, (position, weight) => {
+        const share = (term.term === words[i] ? 1 : COMPLETION_WEIGHT) / 255;
+        forEachPosting(term, (position, weight) => {
           const match = at(position);
           match.weights[i] = Math.max(match.weights[i], weight * share);
         });
       }
     });
     if (entry.fields.id && id)
-      for (const term of await termsOf(generation, entry, OWN_ID + id, false)) eachPlace(term, (position) => (at(position).own = true));
+      for (const term of await readTerms(generation, entry, ID_PREFIX + id, false)) forEachPosting(term, (position) => (at(position).own = true));
   }
   return { generation, matches, counts, short, documents: entry?.documents ?? 0 };
 }
 
-/** The word, and where `open` the words that begin with it. */
-async function termsOf(generation: Generation, entry: SearchEntry, word: string, open: boolean): Promise<Term[]> {
-  const firsts = entry.shards === 1 ? [""] : await generation.kept("search/first", async () => {
+/** Postings of a word and, if `open`, of words that begin with it. */
+async function readTerms(generation: Generation, entry: SearchEntry, word: string, open: boolean): Promise<Term[]> {
+  const firsts = entry.shards === 1 ? [""] : await generation.cached("search/first", async () => {
     const name = "sections/search/first.parquet";
     const bytes = await generation.bytes(name);
-    return (await decoded(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
+    return (await decodeFile(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
   });
   let shard = -1;
-  let above = firsts.length;
-  while (above - shard > 1) {
-    const middle = (shard + above) >> 1;
-    if (compare(firsts[middle], word) <= 0) shard = middle;
-    else above = middle;
+  let high = firsts.length;
+  while (high - shard > 1) {
+    const middle = (shard + high) >> 1;
+    if (compareCodePoints(firsts[middle], word) <= 0) shard = middle;
+    else high = middle;
   }
   if (shard < 0) return [];
-  const terms = await shardOf(generation, shard);
+  const terms = await readShard(generation, shard);
   const same = terms.filter(({ term }) => term === word);
   if (!open) return same;
   const longer = terms.filter(({ term }) => term !== word && term.startsWith(word));
-  // Words go on in the next file: one more is read, and a beginning that fills it is too short to mean anything.
+  // Completions may continue in the next file. Only one more is read: a prefix that fills it is too short to be useful.
   if (shard + 1 < entry.shards && terms[terms.length - 1]?.term.startsWith(word))
-    longer.push(...(await shardOf(generation, shard + 1)).filter(({ term }) => term.startsWith(word)));
+    longer.push(...(await readShard(generation, shard + 1)).filter(({ term }) => term.startsWith(word)));
   longer.sort((a, b) => b.documents - a.documents);
-  return [...same, ...longer.slice(0, MOST_ENDINGS)];
+  return [...same, ...longer.slice(0, MAX_COMPLETIONS)];
 }
 
-/** By code points, which is the order of UTF-8; that of JavaScript's strings is another one beyond U+FFFF. */
-export function compare(a: string, b: string): number {
+/** Compare by code points, the order of UTF-8; JavaScript's order of UTF-16 units differs beyond U+FFFF. */
+export function compareCodePoints(a: string, b: string): number {
   const [x, y] = [[...a], [...b]];
   for (let i = 0; i < Math.min(x.length, y.length); i++) if (x[i] !== y[i]) return x[i].codePointAt(0)! - y[i].codePointAt(0)!;
   return x.length - y.length;
 }
 
-const shardOf = (generation: Generation, shard: number): Promise<Term[]> =>
-  generation.kept(`search/${shard}`, async () => {
+const readShard = (generation: Generation, shard: number): Promise<Term[]> =>
+  generation.cached(`search/${shard}`, async () => {
     const name = `sections/search/terms/${shard}.parquet`;
     const bytes = await generation.bytes(name);
-    const rows = await decoded(generation.name(name), () => decodeTable(bytes));
+    const rows = await decodeFile(generation.name(name), () => decodeTable(bytes));
     return rows.map(([term, documents, places, weights]) => ({ term, documents, places, weights }) as Term);
   });
 
-/** Each place of a word with its weight, 1 to 255: places are steps, seven bits a byte, the low ones first. */
-export function eachPlace({ places, weights }: Pick<Term, "places" | "weights">, take: (position: number, weight: number) => void): void {
+/** Visit the postings of a word with their weights (1 to 255). Positions are delta-encoded varints, low bits first. */
+export function forEachPosting({ places, weights }: Pick<Term, "places" | "weights">, take: (position: number, weight: number) => void): void {
   let position = 0;
   let step = 0;
   let factor = 1;

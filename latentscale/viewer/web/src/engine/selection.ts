@@ -1,6 +1,9 @@
-/** A set of documents: for each generation, ranges of positions. Whole tiles are one range, so a set of millions is small. */
+/**
+ * A set of documents as ranges of positions per generation. Whole tiles are single ranges, so sets of millions stay
+ * small.
+ */
 
-/** As of a tile that is loaded. */
+/** The part of `LoadedTile` used here. */
 interface Tile {
   generation: { number: number };
   info: { first: number };
@@ -8,16 +11,16 @@ interface Tile {
   cluster: ArrayLike<number>;
 }
 
-/** Ascending, neither touching nor overlapping: the start of each range, then the position after its end. */
+/** Half-open ranges, ascending and disjoint: start0, end0, start1, end1, … */
 export type Ranges = readonly number[];
 
-/** By the number of the generation; one without documents is left out. */
+/** Ranges by generation number; generations without documents are absent. */
 export type Selection = ReadonlyMap<number, Ranges>;
 
 export const OPERATIONS = ["replace", "add", "subtract", "intersect"] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
-/** Ranges of ascending positions, each once. */
+/** Ranges of ascending distinct positions. */
 export function rangesOf(positions: ArrayLike<number>): Ranges {
   const ranges: number[] = [];
   for (let i = 0; i < positions.length; i++) {
@@ -28,7 +31,7 @@ export function rangesOf(positions: ArrayLike<number>): Ranges {
   return ranges;
 }
 
-/** Documents of a list, in any order and each as often as it comes. */
+/** The documents of a list in any order; duplicates are allowed. */
 export function selectionOf(rows: Iterable<{ generation: { number: number }; position: number }>): Selection {
   const lists = new Map<number, Set<number>>();
   for (const { generation, position } of rows) {
@@ -39,8 +42,8 @@ export function selectionOf(rows: Iterable<{ generation: { number: number }; pos
   return new Map([...lists].map(([number, list]) => [number, rangesOf(Float64Array.from(list).sort())]));
 }
 
-/** Sort ranges by their start and join those that touch or overlap. */
-export function joined(pairs: [start: number, end: number][]): Ranges {
+/** Sort ranges, and merge those that touch or overlap. Sorts `pairs` in place. */
+export function mergeRanges(pairs: [start: number, end: number][]): Ranges {
   const ranges: number[] = [];
   for (const [start, end] of pairs.sort((a, b) => a[0] - b[0])) {
     const last = ranges.length - 1;
@@ -50,15 +53,15 @@ export function joined(pairs: [start: number, end: number][]): Ranges {
   return ranges;
 }
 
-/** What is in `a`, in `b`, or in both, as `keep` says. */
-function swept(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) => boolean): Ranges {
+/** Combine two sets of ranges by a Boolean operation in one sweep. */
+function combineRanges(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) => boolean): Ranges {
   const ranges: number[] = [];
   let [i, j] = [0, 0];
   while (i < a.length || j < b.length) {
     const at = Math.min(a[i] ?? Infinity, b[j] ?? Infinity);
     while (a[i] === at) i++;
     while (b[j] === at) j++;
-    // An odd number of bounds passed: inside.
+    // After an odd number of bounds: inside.
     if (keep(i % 2 === 1, j % 2 === 1) !== (ranges.length % 2 === 1)) ranges.push(at);
   }
   return ranges;
@@ -70,25 +73,26 @@ const KEEP: Record<Exclude<Operation, "replace">, (inA: boolean, inB: boolean) =
   intersect: (inA, inB) => inA && inB,
 };
 
-/** `selection` with `other` put in its place, added to it, taken off it, or as far as both have it. */
-export function combined(selection: Selection | null, operation: Operation, other: Selection): Selection {
+/** Replace `selection` by `other`, or take their union, difference or intersection. */
+export function combine(selection: Selection | null, operation: Operation, other: Selection): Selection {
   if (operation === "replace") return other;
-  const made = new Map<number, Ranges>();
+  const result = new Map<number, Ranges>();
   for (const number of new Set([...(selection ?? new Map()).keys(), ...other.keys()] as number[])) {
-    const ranges = swept(selection?.get(number) ?? [], other.get(number) ?? [], KEEP[operation]);
-    if (ranges.length) made.set(number, ranges);
+    const ranges = combineRanges(selection?.get(number) ?? [], other.get(number) ?? [], KEEP[operation]);
+    if (ranges.length) result.set(number, ranges);
   }
-  return made;
+  return result;
 }
 
+/** Number of documents in a selection. */
 export function sizeOf(selection: Selection): number {
   let size = 0;
   for (const ranges of selection.values()) for (let i = 0; i < ranges.length; i += 2) size += ranges[i + 1] - ranges[i];
   return size;
 }
 
-/** Index of the first bound that lies above a position. */
-function above(ranges: Ranges, position: number): number {
+/** Index of the first bound greater than a position. */
+function upperBound(ranges: Ranges, position: number): number {
   let low = 0;
   let high = ranges.length;
   while (low < high) {
@@ -99,19 +103,20 @@ function above(ranges: Ranges, position: number): number {
   return low;
 }
 
-export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && above(ranges, position) % 2 === 1;
+/** Whether ranges contain a position. */
+export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && upperBound(ranges, position) % 2 === 1;
 
-/** 1 for each of `count` positions from `first` that is in the ranges. */
+/** Mask over `count` positions from `first` that are in the ranges. */
 export function maskOf(ranges: Ranges | undefined, first: number, count: number): Uint8Array {
   const mask = new Uint8Array(count);
   if (!ranges) return mask;
-  for (let i = above(ranges, first) & ~1; i < ranges.length && ranges[i] < first + count; i += 2)
+  for (let i = upperBound(ranges, first) & ~1; i < ranges.length && ranges[i] < first + count; i += 2)
     mask.fill(1, Math.max(0, ranges[i] - first), Math.min(count, ranges[i + 1] - first));
   return mask;
 }
 
-/** How many of the points of tiles are in it and still on the map. */
-export function countIn(selection: Selection, tiles: readonly Tile[]): number {
+/** Number of points of tiles that are selected and not removed. */
+export function countSelected(selection: Selection, tiles: readonly Tile[]): number {
   let found = 0;
   for (const tile of tiles) {
     const mask = maskOf(selection.get(tile.generation.number), tile.info.first, tile.count);
@@ -120,8 +125,8 @@ export function countIn(selection: Selection, tiles: readonly Tile[]): number {
   return found;
 }
 
-/** The first documents of it, at most `limit`, by generation and position. */
-export function listed<G extends { number: number }>(selection: Selection, generations: readonly G[], limit: number): { generation: G; position: number }[] {
+/** The first `limit` documents in order of generation and position. */
+export function firstRows<G extends { number: number }>(selection: Selection, generations: readonly G[], limit: number): { generation: G; position: number }[] {
   const rows: { generation: G; position: number }[] = [];
   for (const generation of generations) {
     const ranges = selection.get(generation.number) ?? [];

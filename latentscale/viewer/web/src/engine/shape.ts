@@ -1,13 +1,13 @@
-/** Shapes that are drawn over the map: polygons, in units of the map. */
+/** Selection shapes: polygons in map units. */
 
 import type { Box } from "./lod";
 
-/** x0, y0, x1, y1, …; its last point is joined to its first. */
+/** Vertices x0, y0, x1, y1, …; closed implicitly. */
 export type Shape = readonly number[];
 
 export const boxShape = ({ x0, y0, x1, y1 }: Box): Shape => [x0, y0, x1, y0, x1, y1, x0, y1];
 
-/** Whether a point lies in it, by the even-odd rule: what a line crosses twice is outside again. */
+/** Point-in-polygon test with the even-odd rule. */
 export function contains(shape: Shape, x: number, y: number): boolean {
   let inside = false;
   for (let i = 0, j = shape.length - 2; i < shape.length; j = i, i += 2) {
@@ -17,23 +17,23 @@ export function contains(shape: Shape, x: number, y: number): boolean {
   return inside;
 }
 
-/** Whether all of a box lies in the shape, none of it, or its edge crosses the box. */
+/** Whether a box is inside or outside the shape, or crossed by its edge. */
 export function relation(shape: Shape, box: Box): "inside" | "outside" | "crossed" {
   for (let i = 0, j = shape.length - 2; i < shape.length; j = i, i += 2)
-    if (meets(shape[j], shape[j + 1], shape[i], shape[i + 1], box)) return "crossed";
+    if (segmentMeetsBox(shape[j], shape[j + 1], shape[i], shape[i + 1], box)) return "crossed";
   return contains(shape, (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) ? "inside" : "outside";
 }
 
-/** Whether a line meets a box: neither the axes nor the line's own direction tells them apart. */
-function meets(ax: number, ay: number, bx: number, by: number, { x0, y0, x1, y1 }: Box): boolean {
+/** Whether a segment intersects a box, by separating axes: x, y, and the segment's normal. */
+function segmentMeetsBox(ax: number, ay: number, bx: number, by: number, { x0, y0, x1, y1 }: Box): boolean {
   if (Math.max(ax, bx) < x0 || Math.min(ax, bx) > x1 || Math.max(ay, by) < y0 || Math.min(ay, by) > y1) return false;
   const side = (x: number, y: number) => (bx - ax) * (y - ay) - (by - ay) * (x - ax);
   const sides = [side(x0, y0), side(x1, y0), side(x1, y1), side(x0, y1)];
   return sides.some((s) => s >= 0) && sides.some((s) => s <= 0);
 }
 
-/** The smallest box around a shape, or points: x, y, x, y, … */
-export function around(shape: ArrayLike<number>): Box {
+/** Bounding box of a shape, or of points x0, y0, x1, y1, … */
+export function boundsOf(shape: ArrayLike<number>): Box {
   const box = { x0: Infinity, y0: Infinity, x1: -Infinity, y1: -Infinity };
   for (let i = 0; i < shape.length; i += 2) {
     box.x0 = Math.min(box.x0, shape[i]);

@@ -1,23 +1,26 @@
-/** More like this: the nearest documents of one, as publishing stored them; a file or two, whatever the size of the map. */
+/**
+ * "More like this": nearest neighbours stored at publishing; a query reads one or two files, whatever the size of the
+ * map.
+ */
 
 import type { Generation } from "./generation";
 import { decodeTable } from "./parquet";
 import type { Hit } from "./search";
 import { section } from "./sections";
 import { SIMILAR, type SimilarEntry } from "./similar";
-import { decoded } from "./store";
+import { decodeFile } from "./store";
 
-/** The documents nearest to one that are still on the map, with their cosine similarity; null if its list is not stored. */
+/** The nearest documents of one by cosine similarity, without removed ones; null if its neighbours are not stored. */
 export async function similarTo(generations: readonly Generation[], { generation, position }: { generation: Generation; position: number }): Promise<Hit[] | null> {
   const entry = section(await generation.index(), SIMILAR);
   if (!entry) return null;
-  const later = generations.slice(generation.number + 1).map((other) => backOf(other, generation, position));
-  const pairs = [...(await listOf(generations, generation, entry, position)), ...(await Promise.all(later)).flat()];
+  const reverse = generations.slice(generation.number + 1).map((other) => reverseNeighbours(other, generation, position));
+  const pairs = [...(await storedNeighbours(generations, generation, entry, position)), ...(await Promise.all(reverse)).flat()];
   const hits: Hit[] = [];
   const seen = new Set<string>();
   for (const hit of pairs.sort((a, b) => b.score - a.score || b.generation.number - a.generation.number || a.position - b.position)) {
     const key = `${hit.generation.number}/${hit.position}`;
-    if (seen.has(key) || (await hit.generation.isGone(hit.position))) continue;
+    if (seen.has(key) || (await hit.generation.isRemoved(hit.position))) continue;
     seen.add(key);
     hits.push(hit);
   }
@@ -26,7 +29,7 @@ export async function similarTo(generations: readonly Generation[], { generation
 
 const hit = (generation: Generation, position: number, similarity: number): Hit => ({ generation, position, score: similarity / 255, words: 0 });
 
-async function listOf(generations: readonly Generation[], generation: Generation, entry: SimilarEntry, position: number): Promise<Hit[]> {
+async function storedNeighbours(generations: readonly Generation[], generation: Generation, entry: SimilarEntry, position: number): Promise<Hit[]> {
   const rows = await tableOf(generation, `lists/${Math.floor(position / entry.rows)}`);
   const start = (position % entry.rows) * entry.k;
   const found: Hit[] = [];
@@ -37,21 +40,21 @@ async function listOf(generations: readonly Generation[], generation: Generation
   return found;
 }
 
-/** Documents of a later generation that are among the nearest of one. */
-async function backOf(later: Generation, generation: Generation, position: number): Promise<Hit[]> {
+/** Documents of a later generation that are among the nearest neighbours of one. */
+async function reverseNeighbours(later: Generation, generation: Generation, position: number): Promise<Hit[]> {
   const entry = section(await later.index(), SIMILAR);
   const of = 1 + (entry?.earlier ?? []).findIndex((map) => isOf(generation, map));
   if (!entry?.back || !of) return [];
   const { first } = entry.back;
-  const before = ([o, p]: [number, number]) => o < of || (o === of && p < position);
+  const precedes = ([o, p]: [number, number]) => o < of || (o === of && p < position);
   const found: Hit[] = [];
-  // Pairs of one document may go on in the next file.
-  for (let file = Math.max(0, first.findLastIndex(before)); file < first.length && !after(first[file]); file++)
+  // The entries of one document may continue in the next file.
+  for (let file = Math.max(0, first.findLastIndex(precedes)); file < first.length && !follows(first[file]); file++)
     for (const [o, place, like, similarity] of await tableOf(later, `back/${file}`))
       if (o === of && place === position) found.push(hit(later, like, similarity));
   return found;
 
-  function after([o, p]: [number, number]): boolean {
+  function follows([o, p]: [number, number]): boolean {
     return o > of || (o === of && p > position);
   }
 }
@@ -60,8 +63,8 @@ const isOf = ({ entry }: Generation, map: string): boolean => entry.url.split("/
 const ofMap = (generations: readonly Generation[], map: string): Generation | undefined => generations.find((one) => isOf(one, map));
 
 const tableOf = (generation: Generation, name: string): Promise<number[][]> =>
-  generation.kept(`similar/${name}`, async () => {
+  generation.cached(`similar/${name}`, async () => {
     const file = `sections/similar/${name}.parquet`;
     const bytes = await generation.bytes(file);
-    return (await decoded(generation.name(file), () => decodeTable(bytes))) as number[][];
+    return (await decodeFile(generation.name(file), () => decodeTable(bytes))) as number[][];
   });

@@ -1,27 +1,30 @@
-/** What a search for documents like one is called, and the section in which publishing stores them. */
+/** The query syntax of similarity search, and its section. */
 
 import { sectionKey } from "./sections";
 
 /** The section `similar`: `latentscale/viewer/similar_files.py` writes it. */
 export interface SimilarEntry {
   documents: number;
-  /** Documents listed for each. */
+  /** Neighbours stored per document. */
   k: number;
-  /** Documents a file. */
+  /** Documents per file. */
   rows: number;
-  /** Maps whose generations its lists name, by a number from 1. */
+  /** Ids of earlier maps whose generations the lists refer to, by 1-based number. */
   earlier?: string[];
-  /** Its documents that belong to the nearest of earlier ones: the first pair of each file, generation and position. */
+  /**
+   * Reverse neighbours: documents of this generation that are near earlier ones. First entry of each file: generation
+   * and position.
+   */
   back?: { rows: number; first: [of: number, place: number][] };
 }
 
 export const SIMILAR = sectionKey<SimilarEntry>("similar", 1);
 
-/** A search for documents like one is written so in the field, and in links. */
-const ASKED = /^like #(-?\d+)$/i;
-export const likeness = (rowId: number): string => `like #${rowId}`;
-/** Whose like are searched for, or null if something else is. */
-export function likenessOf(text: string): number | null {
-  const found = ASKED.exec(text.trim());
+/** The query for documents similar to one, in the search field and in links. */
+const SIMILAR_QUERY = /^like #(-?\d+)$/i;
+export const similarQuery = (rowId: number): string => `like #${rowId}`;
+/** The row id of a similarity query, or null for other queries. */
+export function parseSimilarQuery(text: string): number | null {
+  const found = SIMILAR_QUERY.exec(text.trim());
   return found && Number(found[1]);
 }

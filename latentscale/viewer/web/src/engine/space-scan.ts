@@ -1,16 +1,16 @@
-/** Where the drawn points of a map in space are on the screen: for pointing, counting and listing. */
+/** Projects the drawn points of a 3-D map to the screen: for picking, counting and listing. */
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown } from "./lod";
-import { placeAt, stepOf } from "./places";
+import { positionAt, stepOf } from "./positions";
 import { NEAR, type Frame, type Vector } from "./orbit";
 
-/** Height and rank of each point of a tile, as `Heights` has them; null where they are not here. */
+/** Heights and density ranks of a tile's points, as in `Heights`; null until loaded. */
 export type HeightsOf = (tile: LoadedTile) => { values: Float32Array } | null;
 
 export type Visit = (tile: LoadedTile, index: number, left: number, top: number, toward: number) => void;
 
-/** Visit each point that is drawn and before the eye, with its place on the screen. */
+/** Visit each drawn point in front of the near plane, with its screen position. */
 export function scanSpace(frame: Frame, tiles: readonly LoadedTile[], heights: HeightsOf, visit: Visit): void {
   const { target, right, up, toward, scale, perspective, lift, width, height } = frame;
   for (const tile of tiles) {
@@ -37,7 +37,9 @@ export function scanSpace(frame: Frame, tiles: readonly LoadedTile[], heights: H
   }
 }
 
-/** The point that is meant at a place of the screen: of those whose disc covers it the nearest to the eye, else the closest. */
+/**
+ * Pick a point: of those whose disc covers the position the nearest to the eye, otherwise the closest within reach.
+ */
 export function pickInSpace(
   frame: Frame,
   tiles: readonly LoadedTile[],
@@ -46,20 +48,20 @@ export function pickInSpace(
   shows: (tile: LoadedTile, index: number) => boolean,
 ): { tile: LoadedTile; index: number; x: number; y: number } | null {
   let best: { tile: LoadedTile; index: number } | null = null;
-  let most = -Infinity;
-  const square = at.reach ** 2;
+  let bestRank = -Infinity;
+  const reach2 = at.reach ** 2;
   scanSpace(frame, tiles, heights, (tile, index, left, top, near) => {
-    const apart = (left - at.left) ** 2 + (top - at.top) ** 2;
-    if (apart > square) return;
+    const distance2 = (left - at.left) ** 2 + (top - at.top) ** 2;
+    if (distance2 > reach2) return;
     const radius = at.radius / (1 - near * frame.perspective);
-    // Nearer to the eye than anything that is only close.
-    const merit = apart <= radius * radius ? 1e9 + near : -apart;
-    if (merit <= most || !shows(tile, index)) return;
-    most = merit;
+    // Covering discs rank above mere proximity.
+    const rank = distance2 <= radius * radius ? 1e9 + near : -distance2;
+    if (rank <= bestRank || !shows(tile, index)) return;
+    bestRank = rank;
     best = { tile, index };
   });
   if (!best) return null;
   const { tile, index } = best as { tile: LoadedTile; index: number };
-  const [x, y] = placeAt(tile, index);
+  const [x, y] = positionAt(tile, index);
   return { tile, index, x, y };
 }

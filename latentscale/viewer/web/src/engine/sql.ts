@@ -1,15 +1,15 @@
-/** A selection as a query to DuckDB, run in the folder of the workspace. */
+/** A selection as a DuckDB query, to be run in the workspace folder. */
 
-/** Row ids that a query names itself; more come from the file that the page saves. */
-const MOST_NAMED = 1_000;
+/** Maximum row ids inlined in a query; more are read from the CSV that the page saves. */
+const MAX_INLINE_IDS = 1_000;
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
-/** `folder` is that of the only generation's page, as the manifest has it; null for a map that grew. */
-export function duckdb(rowIds: readonly number[], folder: string | null, file: string): string {
+/** The query. `folder` is the viewer folder of a map's only generation; null for a map with updates. */
+export function duckdbQuery(rowIds: readonly number[], folder: string | null, file: string): string {
   const map = folder === null ? null : /^(?:\.\.\/)*(.*\/)viewer\/$/.exec(folder)?.[1];
-  const ids = rowIds.length > MOST_NAMED ? `SELECT row_id FROM ${quoted(file)}` : rowIds.join(", ");
+  const ids = rowIds.length > MAX_INLINE_IDS ? `SELECT row_id FROM ${quoted(file)}` : rowIds.join(", ");
   const query = `SELECT * FROM ${quoted(map ? `${map}points/**/*.parquet` : "points.parquet")} WHERE row_id IN (${ids});`;
-  // Of a map that grew, single files have documents that it replaced.
+  // On a map with updates, single files contain documents that were since replaced: it is exported first.
   return map ? query : `-- latentscale export WORKSPACE points.parquet\n${query}`;
 }

@@ -1,4 +1,7 @@
-/** Fetching: relative URLs, ranges with a fallback, tries with pauses, a record of missing files, a bounded cache. */
+/**
+ * HTTP access: relative URLs, range requests with a fallback, retries with back-off, a record of missing files, a
+ * bounded cache.
+ */
 
 import { ViewerError } from "./format";
 
@@ -9,10 +12,10 @@ export interface Traffic {
   bytes: number;
 }
 
-/** Milliseconds before a file is asked for again, after the server did not answer or failed. */
+/** Back-off in ms between attempts, if the server did not answer or failed. */
 const PAUSES = [300, 1500];
 
-/** Least recently used first out, bounded by the sum of sizes. */
+/** LRU cache, bounded by the total size of its values. */
 export class Cache<V> {
   private readonly entries = new Map<string, { value: V; size: number }>();
   private total = 0;
@@ -49,7 +52,7 @@ export class Cache<V> {
   }
 }
 
-interface Ask {
+interface RequestOptions {
   range?: string;
   signal?: AbortSignal;
   cache?: RequestCache;
@@ -60,9 +63,9 @@ export class Store {
   private readonly missing = new Set<string>();
   private readonly whole = new Cache<ArrayBuffer>(24 << 20);
   private readonly pending = new Map<string, Promise<ArrayBuffer>>();
-  /** Set once a server has answered a range with the whole file: asking again would only cost it. */
+  /** False once the server has answered a range request with the whole file: retrying would only waste traffic. */
   private ranges = true;
-  /** Set after a failure: what the browser keeps may be the damaged copy. */
+  /** Set on a retry: the browser may have cached a damaged copy. */
   private fresh: RequestCache | undefined;
 
   constructor(
@@ -75,7 +78,7 @@ export class Store {
     return new URL(name, this.base).href;
   }
 
-  /** Ask for everything again that was missing or damaged. */
+  /** Discard caches, so that missing or damaged files are requested again. */
   forget(): void {
     this.missing.clear();
     this.whole.clear();
@@ -97,9 +100,9 @@ export class Store {
 
   /** Bytes `start` to `end` of a file of `length` bytes. */
   async range(name: string, start: number, end: number, length: number): Promise<ArrayBuffer> {
-    const kept = this.whole.get(name);
-    if (kept) return kept.slice(start, end);
-    // A request costs more than a few kilobytes.
+    const cached = this.whole.get(name);
+    if (cached) return cached.slice(start, end);
+    // Small files are read whole: a request costs more than a few kilobytes.
     if (!this.ranges || length <= 65_536) return (await this.entire(name)).slice(start, end);
     let answer: { status: number; bytes: ArrayBuffer };
     try {
@@ -117,8 +120,8 @@ export class Store {
   }
 
   private entire(name: string): Promise<ArrayBuffer> {
-    const kept = this.whole.get(name);
-    if (kept) return Promise.resolve(kept);
+    const cached = this.whole.get(name);
+    if (cached) return Promise.resolve(cached);
     let promise = this.pending.get(name);
     if (!promise) {
       promise = this.file(name)
@@ -132,8 +135,8 @@ export class Store {
     return promise;
   }
 
-  private async ask(name: string, { range, signal, cache = this.fresh }: Ask): Promise<{ status: number; bytes: ArrayBuffer }> {
-    // A range that fails is asked for as a whole file: that is its other try.
+  private async ask(name: string, { range, signal, cache = this.fresh }: RequestOptions): Promise<{ status: number; bytes: ArrayBuffer }> {
+    // A failed range request falls back to the whole file, which is retried.
     const pauses = range ? [] : this.pauses;
     for (let attempt = 0; ; attempt++) {
       if (this.missing.has(name)) throw new MissingFile(`${name} is missing on the server.`);
@@ -165,8 +168,8 @@ export class Store {
   }
 }
 
-/** What `work` makes of the file `name`; where it cannot, the error says which file, and why. */
-export async function decoded<T>(name: string, work: () => Promise<T> | T): Promise<T> {
+/** Run a decoder for the file `name`; its errors are rethrown with the file's name. */
+export async function decodeFile<T>(name: string, work: () => Promise<T> | T): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -1,19 +1,19 @@
-/** Tags: named lists of documents by row id, as the browser keeps them and as files that jobs and this page read. */
+/** Tags: named sets of row ids, as stored in the browser and as CSV files that jobs and this page read. */
 
 import { ViewerError } from "./format";
 
 export interface Tag {
   name: string;
-  /** Ascending, each once. */
+  /** Ascending and distinct. */
   rowIds: readonly number[];
-  /** The map on which it was made: row ids belong to a workspace, and an address may show another one some day. */
+  /** The map on which it was created: row ids belong to a workspace, and the address may serve another one later. */
   map: string;
 }
 
-/** What `localStorage` offers; in some windows it throws at every call. */
-type Kept = Pick<Storage, "getItem" | "setItem">;
+/** The part of `localStorage` used here; in some privacy modes every call throws. */
+type TagStorage = Pick<Storage, "getItem" | "setItem">;
 
-/** Row ids as text: runs of successive ones as `5-9`. */
+/** Serialise row ids; consecutive ones as ranges such as `5-9`. */
 export function writeIds(rowIds: readonly number[]): string {
   const runs: [number, number][] = [];
   for (const id of rowIds) {
@@ -24,18 +24,19 @@ export function writeIds(rowIds: readonly number[]): string {
   return runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
 }
 
+/** Parse row ids as written by `writeIds`; invalid parts are skipped. */
 export function readIds(text: string): number[] {
   const found = text.split(",").filter(Boolean).flatMap((run) => {
     const [first, last = first] = run.split("-").map(Number);
     return last >= first ? Array.from({ length: last - first + 1 }, (_, i) => first + i) : [];
   });
-  return ordered(found.filter(Number.isSafeInteger));
+  return sortedUnique(found.filter(Number.isSafeInteger));
 }
 
-const ordered = (ids: Iterable<number>): number[] => [...new Set(ids)].sort((a, b) => a - b);
+const sortedUnique = (ids: Iterable<number>): number[] => [...new Set(ids)].sort((a, b) => a - b);
 
-/** The tags that are kept under a key; anything damaged is none. */
-export function readTags(kept: Kept, key: string): Tag[] {
+/** The tags stored under a key; damaged entries are skipped. */
+export function readTags(kept: TagStorage, key: string): Tag[] {
   try {
     const found = JSON.parse(kept.getItem(key) ?? "[]") as { name: string; ids: string; map: string }[];
     return found.filter(({ name, ids }) => typeof name === "string" && typeof ids === "string").map(({ name, ids, map }) => ({ name, rowIds: readIds(ids), map: String(map) }));
@@ -44,8 +45,8 @@ export function readTags(kept: Kept, key: string): Tag[] {
   }
 }
 
-/** Keep tags; false where the browser does not, for want of room or of leave. */
-export function keepTags(kept: Kept, key: string, tags: readonly Tag[]): boolean {
+/** Store tags; false if the browser refuses, for lack of quota or permission. */
+export function storeTags(kept: TagStorage, key: string, tags: readonly Tag[]): boolean {
   try {
     kept.setItem(key, JSON.stringify(tags.map(({ name, rowIds, map }) => ({ name, ids: writeIds(rowIds), map }))));
     return true;
@@ -54,10 +55,10 @@ export function keepTags(kept: Kept, key: string, tags: readonly Tag[]): boolean
   }
 }
 
-/** A value of CSV, quoted where it must be. */
+/** A CSV field, quoted if necessary. */
 export const csvValue = (text: string): string => (/[",\r\n]/.test(text) || text !== text.trim() ? `"${text.replaceAll('"', '""')}"` : text);
 
-/** Records of CSV (RFC 4180). */
+/** Parse CSV (RFC 4180). */
 export function readCsv(text: string): string[][] {
   const records: string[][] = [];
   let record: string[] = [];
@@ -71,30 +72,31 @@ export function readCsv(text: string): string[][] {
     records.push(record);
     record = [];
   }
-  // A file may end with a comma.
+  // The text ended with a comma: the last field is empty.
   if (record.length) records.push([...record, ""]);
   return records.filter((one) => one.length > 1 || one[0] !== "");
 }
 
 /**
- * Row ids of a file by tag: a CSV with a column `row_id`, and `tag` where it has several.
+ * Parse a tag file: CSV with a column `row_id` and, for several tags, `tag`. Row ids by tag; the file's name is the
+ * default tag.
  *
- * @throws ViewerError where it has no row ids.
+ * @throws ViewerError if it contains no row ids, or invalid ones.
  */
 export function readTagFile(text: string, fileName: string): Map<string, number[]> {
   const [header = [], ...records] = readCsv(text);
-  const [at, named] = [header.indexOf("row_id"), header.indexOf("tag")];
-  if (at < 0) throw new ViewerError(`${fileName} has no column row_id; it has ${header.slice(0, 20).join(", ") || "nothing"}. Files that this page saved have one.`);
+  const [idColumn, tagColumn] = [header.indexOf("row_id"), header.indexOf("tag")];
+  if (idColumn < 0) throw new ViewerError(`${fileName} has no column row_id; it has ${header.slice(0, 20).join(", ") || "nothing"}. Files that this page saved have one.`);
   const found = new Map<string, number[]>();
-  const own = fileName.replace(/\.[a-z]+$/i, "");
+  const defaultTag = fileName.replace(/\.[a-z]+$/i, "");
   records.forEach((record, i) => {
-    const id = record[at]?.trim() ?? "";
+    const id = record[idColumn]?.trim() ?? "";
     if (!/^-?\d+$/.test(id)) throw new ViewerError(`${fileName}, line ${i + 2}: ${id.slice(0, 40) || "an empty value"} is no row id.`);
-    const name = (named < 0 ? "" : record[named]?.trim()) || own;
+    const name = (tagColumn < 0 ? "" : record[tagColumn]?.trim()) || defaultTag;
     const list = found.get(name);
     if (list) list.push(Number(id));
     else found.set(name, [Number(id)]);
   });
   if (!found.size) throw new ViewerError(`${fileName} holds no row id.`);
-  return new Map([...found].map(([name, ids]) => [name, ordered(ids)]));
+  return new Map([...found].map(([name, ids]) => [name, sortedUnique(ids)]));
 }

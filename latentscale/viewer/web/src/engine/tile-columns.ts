@@ -1,4 +1,4 @@
-/** Values of columns for the points of a tile, in the codes of the merged index. */
+/** Column values of a tile's points, in the codes of the merged index. */
 
 import type { ColourColumn } from "./format";
 import type { Generation } from "./generation";
@@ -7,8 +7,8 @@ import { ADDED, type MergedIndex } from "./merge";
 import { NO_VALUE } from "./scale";
 import { Cache } from "./store";
 
-/** Bytes of values that are kept: of all points that are drawn, for more columns than anybody filters by. */
-const KEPT = 256 << 20;
+/** Cache size in bytes: several columns of all drawn points. */
+const CACHE_BYTES = 256 << 20;
 
 export interface TileOf {
   generation: Generation;
@@ -16,21 +16,21 @@ export interface TileOf {
 }
 
 export class TileColumns {
-  private readonly kept = new Cache<Float32Array>(KEPT);
+  private readonly kept = new Cache<Float32Array>(CACHE_BYTES);
   private readonly pending = new Map<string, Promise<Float32Array>>();
 
   constructor(private readonly index: MergedIndex) {}
 
-  /** What is here already. */
-  now({ generation, info }: TileOf, column: ColourColumn): Float32Array | undefined {
+  /** Cached values, if any. */
+  cached({ generation, info }: TileOf, column: ColourColumn): Float32Array | undefined {
     return this.kept.get(`${generation.number}/${column.id}/${info.key}`);
   }
 
-  /** Codes of categories, 255 for none; numbers and days, NaN for none. */
+  /** Category codes (255: no value), or numbers and days since 1970 (NaN: no value). */
   async read(tile: TileOf, column: ColourColumn): Promise<Float32Array> {
     const name = `${tile.generation.number}/${column.id}/${tile.info.key}`;
-    const kept = this.kept.get(name);
-    if (kept) return kept;
+    const cached = this.kept.get(name);
+    if (cached) return cached;
     let promise = this.pending.get(name);
     if (!promise) {
       promise = this.fetch(tile, column).then((values) => {

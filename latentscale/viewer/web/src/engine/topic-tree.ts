@@ -1,4 +1,4 @@
-/** The tree of clusters, every layer of it, and what of it is listed. */
+/** The cluster hierarchy as a tree of topics, and its visible rows. */
 
 import type { ClusterEntry } from "./format";
 
@@ -16,31 +16,32 @@ export interface TopicTree {
   byRef: ReadonlyMap<string, Topic>;
 }
 
-/** A topic that is listed. */
+/** A visible row of the tree. */
 export interface TreeRow {
   topic: Topic;
   /** 1 for a root. */
   level: number;
-  /** Its place among its siblings that are listed, from 1, and how many these are. */
+  /** Its 1-based position among its listed siblings, and their number. */
   place: number;
   siblings: number;
-  /** Null for one without parts. */
+  /** Whether it is expanded; null for a leaf. */
   open: boolean | null;
-  /** Whether it is listed for what was found below it only. */
+  /** Whether it is listed only as an ancestor of a search result. */
   context: boolean;
 }
 
-/** Topics that were found by words, and all that lie above them. */
+/** Topics that match a search, and their ancestors. */
 export interface FoundTopics {
   found: ReadonlySet<Topic>;
   above: ReadonlySet<Topic>;
 }
 
+/** A cluster as `layer.id`. */
 export const refOf = ({ layer, id }: ClusterEntry): string => `${layer}.${id}`;
 
 const bySize = (a: Topic, b: Topic): number => b.cluster.size - a.cluster.size || a.cluster.id - b.cluster.id;
 
-/** A cluster whose parent is not there is a root, whatever its layer. */
+/** Build the tree. A cluster without a parent is a root, whatever its layer. */
 export function topicTree(clusters: readonly ClusterEntry[]): TopicTree {
   const byRef = new Map<string, Topic & { children: Topic[] }>();
   for (const cluster of clusters) byRef.set(refOf(cluster), { ref: refOf(cluster), cluster, parent: null, children: [] });
@@ -57,7 +58,7 @@ export function topicTree(clusters: readonly ClusterEntry[]): TopicTree {
   return { roots: roots.sort(bySize), byRef };
 }
 
-/** Documents of each topic, by those of the clusters of layer 0; topics without any are left out. */
+/** Aggregate document counts of the clusters of layer 0 to all topics; topics without documents are absent. */
 export function countsOf(tree: TopicTree, leaves: ReadonlyMap<number, number>): Map<Topic, number> {
   const counts = new Map<Topic, number>();
   for (const [id, documents] of leaves)
@@ -66,23 +67,26 @@ export function countsOf(tree: TopicTree, leaves: ReadonlyMap<number, number>): 
   return counts;
 }
 
-/** Of the documents in view: topics with less are not opened by it, those with so much even where their layer is not. */
-const LEAST_SHARE = 0.03;
+/**
+ * Shares of the documents in view: below the first a topic is not opened automatically, from the second even where its
+ * layer is not.
+ */
+const MIN_SHARE = 0.03;
 const MAIN_SHARE = 0.34;
 
 /**
- * The topics to open so that the list is as detailed as the view: down to the finest layer at which it is at most `rows`
- * long, and always to layer `least`; then of the topics that have most of the view, those for which there is room. Only
- * those of which enough is in view are opened; `seen` counts its documents.
+ * The topics to expand so that the tree is as detailed as the view: down to the finest layer for which it has at most
+ * `rows` rows, and always to layer `least`; then those with most documents in view, while there is room. Topics with
+ * little in view stay closed; `seen` counts documents in view.
  */
-export function openedBy(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows: number, least: number): ReadonlySet<string> {
-  const of = (topic: Topic): number => seen.get(topic) ?? 0;
+export function topicsToOpen(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows: number, least: number): ReadonlySet<string> {
+  const seenOf = (topic: Topic): number => seen.get(topic) ?? 0;
   const top = Math.max(0, ...tree.roots.map(({ cluster }) => cluster.layer));
-  const all = tree.roots.reduce((sum, root) => sum + of(root), 0);
+  const all = tree.roots.reduce((sum, root) => sum + seenOf(root), 0);
   const opened = new Set<string>();
   let closed = [...tree.roots];
   let listed = closed.length;
-  const open = (topics: readonly Topic[]): void => {
+  const expand = (topics: readonly Topic[]): void => {
     for (const { ref } of topics) opened.add(ref);
     const parts = topics.flatMap(({ children }) => children);
     listed += parts.length;
@@ -90,19 +94,19 @@ export function openedBy(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows
   };
   const parts = (topics: readonly Topic[]): number => topics.reduce((sum, { children }) => sum + children.length, 0);
   for (let layer = top; layer > 0; layer--) {
-    const here = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && of(topic) && (layer > least || of(topic) >= LEAST_SHARE * all));
-    if (layer <= least && listed + parts(here) > rows) break;
-    open(here);
+    const candidates = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && seenOf(topic) && (layer > least || seenOf(topic) >= MIN_SHARE * all));
+    if (layer <= least && listed + parts(candidates) > rows) break;
+    expand(candidates);
   }
   for (;;) {
-    const main = closed.filter((topic) => topic.children.length && of(topic) >= MAIN_SHARE * all && listed + parts([topic]) <= rows);
-    if (!all || !main.length) return opened;
-    open([main.reduce((most, one) => (of(one) > of(most) ? one : most))]);
+    const dominant = closed.filter((topic) => topic.children.length && seenOf(topic) >= MAIN_SHARE * all && listed + parts([topic]) <= rows);
+    if (!all || !dominant.length) return opened;
+    expand([dominant.reduce((most, one) => (seenOf(one) > seenOf(most) ? one : most))]);
   }
 }
 
-/** Topics that fit, and their ancestors. */
-export function topicsThat(tree: TopicTree, fits: (cluster: ClusterEntry) => boolean): FoundTopics {
+/** Topics that satisfy a predicate, and their ancestors. */
+export function findTopics(tree: TopicTree, fits: (cluster: ClusterEntry) => boolean): FoundTopics {
   const found = new Set<Topic>();
   const above = new Set<Topic>();
   for (const topic of tree.byRef.values()) {
@@ -113,7 +117,7 @@ export function topicsThat(tree: TopicTree, fits: (cluster: ClusterEntry) => boo
   return { found, above };
 }
 
-/** The rows of the list, in order; of a search those that were found, below all that they are part of. */
+/** The visible rows in order; during a search, the matches with their ancestors. */
 export function listedTopics(tree: TopicTree, isOpen: (topic: Topic) => boolean, search: FoundTopics | null = null): TreeRow[] {
   const rows: TreeRow[] = [];
   const visit = (topics: readonly Topic[], level: number): void => {
@@ -130,12 +134,15 @@ export function listedTopics(tree: TopicTree, isOpen: (topic: Topic) => boolean,
 
 const isListed = (topic: Topic, { found, above }: FoundTopics): boolean => found.has(topic) || above.has(topic);
 
-/** All parts of a topic that was found itself, unless some of them were found too. */
+/** Children of a topic: during a search only matching branches, but all children of a match without any. */
 const partsOf = (topic: Topic, search: FoundTopics | null): readonly Topic[] =>
   search?.above.has(topic) ? topic.children.filter((child) => isListed(child, search)) : topic.children;
 
-/** The next row whose name begins with what was typed, from the row after `from` on; of one letter again and again the next. */
-export function typedAhead(names: readonly string[], from: number, typed: string): number {
+/**
+ * Type-ahead: the next row from `from` whose name starts with the typed text, or -1; a repeated letter cycles through
+ * its rows.
+ */
+export function typeAhead(names: readonly string[], from: number, typed: string): number {
   const wanted = typed.toLocaleLowerCase();
   const single = [...wanted].every((letter) => letter === wanted[0]);
   const text = single ? wanted[0] : wanted;

@@ -1,19 +1,19 @@
-/** BERT's tokenizer (Devlin et al. 2019): the token ids of a text, equal to those of the model's own tokenizer. */
+/** BERT's WordPiece tokenizer (Devlin et al. 2019), equal to the model's own tokenizer. */
 
 import newer from "../../../search/newer-characters.json";
 
-/** How a text becomes tokens: `TokenTable` in `latentscale/embedders/token_table.py`. */
+/** Tokeniser settings, as `TokenTable` in `latentscale/embedders/token_table.py`. */
 export interface Rules {
   lowercase: boolean;
   strip_accents: boolean;
   clean_text: boolean;
   handle_chinese_chars: boolean;
-  /** Of pieces inside a word. */
+  /** Prefix of continuation pieces. */
   prefix: string;
-  /** Characters of a word that is looked up at most. */
+  /** Maximum characters of a word; longer ones are unknown. */
   longest: number;
   unknown: string;
-  /** Tokens that are found as they are, before anything else. */
+  /** Special tokens, matched before normalisation. */
   added: string[];
   max_tokens: number;
   max_characters: number;
@@ -22,14 +22,14 @@ export interface Rules {
 const SPACE = /^\p{White_Space}$/u;
 const OTHER = /^[\p{Cc}\p{Cf}\p{Co}\p{Cs}]$/u;
 const PUNCTUATION = /^[!-/:-@[-`{-~\p{P}]$/u;
-/** Two were punctuation then. */
-const ONCE_PUNCTUATION = /^[\u166d\u{111c9}]$/u;
-/** Marks, punctuation and signs that the tokenizer's tables, of an older Unicode, do not have: letters to it. */
+/** Characters that were punctuation in the tokenizer's Unicode version. */
+const FORMER_PUNCTUATION = /^[\u166d\u{111c9}]$/u;
+/** Marks, punctuation and symbols newer than the tokenizer's Unicode version, which treats them as letters. */
 const NEWER = new RegExp(`^[${newer.kept.map(([low, high]) => `\\u{${low}}-\\u{${high}}`).join("")}]$`, "u");
 const isOther = (c: string): boolean => OTHER.test(c) && !NEWER.test(c);
-const isPunctuation = (c: string): boolean => ONCE_PUNCTUATION.test(c) || (PUNCTUATION.test(c) && !NEWER.test(c));
+const isPunctuation = (c: string): boolean => FORMER_PUNCTUATION.test(c) || (PUNCTUATION.test(c) && !NEWER.test(c));
 const CHINESE = /[\u4E00-\u9FFF\u3400-\u4DBF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\u{2B740}-\u{2B81F}\u{2B920}-\u{2CEAF}\uF900-\uFAFF\u{2F800}-\u{2FA1F}]/gu;
-/** Two of them are of another kind by now. */
+/** Two code points have since changed category. */
 const MARKS = /[\p{Mn}\u1734\u{1171e}]/gu;
 
 function normalised(text: string, rules: Rules): string {
@@ -40,27 +40,27 @@ function normalised(text: string, rules: Rules): string {
       .join("");
   if (rules.handle_chinese_chars) plain = plain.replace(CHINESE, " $& ");
   if (rules.strip_accents) plain = plain.normalize("NFD").replace(MARKS, (c) => (NEWER.test(c) ? c : ""));
-  // Letter by letter: a whole word would turn its last sigma into another letter.
+  // By character: lowercasing a whole word would turn a last sigma into a final sigma.
   return rules.lowercase ? Array.from(plain, (c) => c.toLowerCase()).join("") : plain;
 }
 
-function* words(text: string): Generator<string[]> {
+function* splitWords(text: string): Generator<string[]> {
   let word: string[] = [];
   for (const c of text) {
-    const alone = isPunctuation(c);
-    if (!alone && !SPACE.test(c)) {
+    const isSeparate = isPunctuation(c);
+    if (!isSeparate && !SPACE.test(c)) {
       word.push(c);
       continue;
     }
     if (word.length) yield word;
     word = [];
-    if (alone) yield [c];
+    if (isSeparate) yield [c];
   }
   if (word.length) yield word;
 }
 
-/** The pieces of a word, each the longest that the vocabulary has; null where one is missing. */
-function pieces(word: string[], vocabulary: ReadonlyMap<string, number>, rules: Rules): number[] | null {
+/** Greedy longest-match pieces of a word; null if the vocabulary lacks one. */
+function wordPieces(word: string[], vocabulary: ReadonlyMap<string, number>, rules: Rules): number[] | null {
   if (word.length > rules.longest) return null;
   const found: number[] = [];
   for (let start = 0; start < word.length; ) {
@@ -77,18 +77,18 @@ function pieces(word: string[], vocabulary: ReadonlyMap<string, number>, rules: 
   return found;
 }
 
-/** The token ids of a text, unknown words among them. */
+/** The token ids of a text, including those of unknown words. */
 export function tokenIds(text: string, vocabulary: ReadonlyMap<string, number>, rules: Rules): number[] {
   const unknown = vocabulary.get(rules.unknown)!;
   const ids: number[] = [];
-  let rest = Array.from(text).slice(0, rules.max_characters).join("");
-  while (rest && ids.length < rules.max_tokens) {
-    const places = rules.added.map((token) => ({ token, at: rest.indexOf(token) })).filter(({ at }) => at >= 0);
+  let remaining = Array.from(text).slice(0, rules.max_characters).join("");
+  while (remaining && ids.length < rules.max_tokens) {
+    const places = rules.added.map((token) => ({ token, at: remaining.indexOf(token) })).filter(({ at }) => at >= 0);
     const next = places.sort((a, b) => a.at - b.at || b.token.length - a.token.length)[0];
-    const part = next ? rest.slice(0, next.at) : rest;
-    for (const word of words(normalised(part, rules))) ids.push(...(pieces(word, vocabulary, rules) ?? [unknown]));
+    const part = next ? remaining.slice(0, next.at) : remaining;
+    for (const word of splitWords(normalised(part, rules))) ids.push(...(wordPieces(word, vocabulary, rules) ?? [unknown]));
     if (next) ids.push(vocabulary.get(next.token)!);
-    rest = next ? rest.slice(next.at + next.token.length) : "";
+    remaining = next ? remaining.slice(next.at + next.token.length) : "";
   }
   return ids.slice(0, rules.max_tokens);
 }

@@ -1,4 +1,4 @@
-/** The camera: what of the map is where on the screen, and its way from one view to another. */
+/** The 2-D camera: projection between map and screen, and animated moves. */
 
 import type { Insets } from "../engine/insets";
 import type { Box } from "../engine/lod";
@@ -6,29 +6,29 @@ import type { Box } from "../engine/lod";
 export interface Camera {
   x: number;
   y: number;
-  /** log2 of pixels a unit of the map. */
+  /** log2 of pixels per map unit. */
   zoom: number;
 }
 
-/** The box of the map cannot be moved out of this part of the window at its edges. */
-const LEAST_SEEN = 0.1;
+/** The map cannot be panned out of the window by more than this share of it. */
+const MIN_VISIBLE = 0.1;
 
 export class MapCamera {
   place: Camera = { x: 0, y: 0, zoom: 0 };
-  /** When it last moved. */
+  /** `performance.now()` of the last move. */
   moved = 0;
-  /** The box that the window shows until the user moves: it is fitted again when the window changes. */
+  /** The box that stays fitted to the window until the user moves the map. */
   private held: Box | null = null;
   private animation = 0;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
     readonly side: number,
-    /** Pixels that it is wide at most. */
+    /** Maximum width of the map in px. */
     private readonly widest: number,
-    /** Where there is something to see. */
+    /** Bounding box of all points. */
     private readonly whole: Box,
-    /** What lies over the map on each side now. */
+    /** Current insets of the view. */
     private readonly insets: () => Insets,
     private readonly changed: () => void,
   ) {}
@@ -42,7 +42,7 @@ export class MapCamera {
     return { width: clientWidth || innerWidth, height: clientHeight || innerHeight };
   }
 
-  /** The camera that shows a box, clear of what lies over the map. */
+  /** The camera that fits a box into the uncovered part of the window. */
   fit(box: Box): Camera {
     const { width, height } = this.size();
     const { left, right, top, bottom } = this.insets();
@@ -65,7 +65,7 @@ export class MapCamera {
     return { x0: x - w, y0: y - h, x1: x + w, y1: y + h };
   }
 
-  /** The screen position of a point of the map. */
+  /** Screen position of a map position. */
   project(x: number, y: number): [left: number, top: number] {
     const { width, height } = this.size();
     return [(x - this.place.x) * this.scale + width / 2, height / 2 - (y - this.place.y) * this.scale];
@@ -82,14 +82,14 @@ export class MapCamera {
     this.changed();
   }
 
-  /** Stop any animation: the user moves the map. */
+  /** Move by user input, which stops any animation. */
   take(place: Camera): void {
     cancelAnimationFrame(this.animation);
     this.held = null;
     this.set(place);
   }
 
-  /** Show a centre, and so many units of the map along the smaller side of the window. */
+  /** Centre the view, with `span` map units along the smaller side of the window. */
   show([x, y, span]: readonly [number, number, number]): void {
     const { width, height } = this.size();
     this.take({ x, y, zoom: Math.log2(Math.min(width, height) / span) });
@@ -100,7 +100,7 @@ export class MapCamera {
     this.set(this.fit(box));
   }
 
-  /** Whether the user has not moved yet. */
+  /** Whether the user has not moved the map yet. */
   get untouched(): boolean {
     return this.held !== null;
   }
@@ -129,7 +129,7 @@ export class MapCamera {
     this.animation = requestAnimationFrame(step);
   }
 
-  /** The part of the view that no panel covers. */
+  /** The uncovered part of the view, in map units. */
   free(): Box {
     const { width, height } = this.size();
     const { left, right, top, bottom } = this.insets();
@@ -138,7 +138,7 @@ export class MapCamera {
     return { x0, y0, x1, y1 };
   }
 
-  /** Bring a position into the part of the window that no panel covers, if it is outside. */
+  /** Centre a position in the uncovered part of the window, unless it is visible there at this zoom. */
   reveal(x: number, y: number, zoom = this.place.zoom): void {
     const { width, height } = this.size();
     const { left, right, top, bottom } = this.insets();
@@ -157,11 +157,11 @@ export class MapCamera {
     this.moveTo({ ...this.place, x: this.place.x + right / this.scale, y: this.place.y + up / this.scale }, 140);
   }
 
-  /** The nearest place from which a part of the map is in the window. */
+  /** Clamp a camera so that part of the map stays visible. */
   private within(place: Camera): Camera {
     const zoom = this.clamp(place.zoom);
     const { width, height } = this.size();
-    const reach = (pixels: number): number => ((0.5 - LEAST_SEEN) * pixels) / 2 ** zoom;
+    const reach = (pixels: number): number => ((0.5 - MIN_VISIBLE) * pixels) / 2 ** zoom;
     const { x0, y0, x1, y1 } = this.whole;
     return {
       x: Math.min(Math.max(place.x, x0 - reach(width)), x1 + reach(width)),

@@ -1,4 +1,4 @@
-/** deck.gl, and the hand on the map: a script larger than all the rest, which comes when the first picture is there. */
+/** The deck.gl renderer and its pan and zoom controller: the largest script, loaded after the first picture. */
 
 import { Deck, OrthographicView } from "@deck.gl/core";
 import type { Camera, MapCamera } from "./camera";
@@ -9,9 +9,9 @@ const CONTROLLER = { scrollZoom: { speed: 0.01, smooth: true }, inertia: 220, do
 export interface DrawingHost {
   canvas: HTMLCanvasElement;
   camera: MapCamera;
-  /** Whether the hand moves the flat map at first. */
+  /** Whether the controller of the flat map is enabled initially. */
   flat: boolean;
-  /** There is a graphics processor, or software in its place. */
+  /** The WebGL device is ready; `software` tells whether it is a software renderer. */
   started(software: boolean): void;
   resized(): void;
   rendered(): void;
@@ -30,7 +30,7 @@ export class Drawing {
       height: "100%",
       views: new OrthographicView({ id: "map", flipY: false }),
       controller: flat && CONTROLLER,
-      // Points smooth their own edges: samples of each pixel would cost four times the memory, and show nothing more.
+      // Points are antialiased in the shader; multisampling would cost four times the memory for nothing.
       deviceProps: { webgl: { antialias: false } },
       viewState: viewState(camera.place),
       layers: [],
@@ -54,7 +54,7 @@ export class Drawing {
     this.deck.setProps({ viewState: viewState(place) as never });
   }
 
-  /** Whether the hand moves the flat map, or nothing of deck.gl's. */
+  /** Enable or disable the controller of the flat map. */
   steer(flat: boolean): void {
     this.deck.setProps({ controller: flat && CONTROLLER });
   }

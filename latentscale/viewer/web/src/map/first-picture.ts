@@ -1,20 +1,20 @@
-/** The first picture: the points as the layer of deck.gl draws them, by the processor, while deck.gl's script is on its way. */
+/** The first picture: points drawn on the CPU like the deck.gl layer draws them, until deck.gl is loaded. */
 
 import type { LayerProps } from "@deck.gl/core";
 import { GROUND } from "../engine/colour";
 import { isShown } from "../engine/lod";
-import { stepOf } from "../engine/places";
+import { stepOf } from "../engine/positions";
 import type { MapCamera } from "./camera";
 import type { PyramidLayerProps } from "./pyramid-layer";
 
-/** RGBA bytes by row, the uppermost first. */
+/** RGBA bytes by row, top row first. */
 interface Pixels {
   data: Uint8ClampedArray;
   width: number;
   height: number;
 }
 
-/** What is in the middle, and how large: pixels of the screen a unit of the map, and of the picture a pixel of the screen. */
+/** Map position of the centre, pixels per map unit, and the device pixel ratio. */
 interface Frame {
   x: number;
   y: number;
@@ -22,19 +22,19 @@ interface Frame {
   ratio: number;
 }
 
-type Looks = Omit<PyramidLayerProps, keyof LayerProps>;
+type LayerLook = Omit<PyramidLayerProps, keyof LayerProps>;
 
 export class FirstPicture {
   private readonly canvas = document.createElement("canvas");
 
-  /** Below the canvas of the map, which is clear until something is drawn on it. */
+  /** Inserted below the map's canvas, which is transparent until drawn on. */
   constructor(map: HTMLCanvasElement) {
     this.canvas.className = "first-picture";
     this.canvas.setAttribute("aria-hidden", "true");
     map.before(this.canvas);
   }
 
-  paint(camera: MapCamera, looks: Looks): void {
+  paint(camera: MapCamera, looks: LayerLook): void {
     const ratio = devicePixelRatio;
     const { width, height } = camera.size();
     this.canvas.width = Math.max(1, Math.round(width * ratio));
@@ -51,8 +51,8 @@ export class FirstPicture {
   }
 }
 
-/** Fill a picture with the ground and the points on it: step by step what the shaders of the layer do. */
-export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks: Looks): void {
+/** Paint background and points, following the layer's shaders step by step. */
+export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks: LayerLook): void {
   const { data, width, height } = pixels;
   const [red, green, blue] = GROUND[looks.dark ? "dark" : "light"];
   for (let i = 0; i < data.length; i += 4) {
@@ -62,7 +62,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
     data[i + 3] = 255;
   }
   const { clusterPalette, shadePalette, dark } = looks;
-  const grey = clusterPalette.data;
+  const clusterData = clusterPalette.data;
   const perUnit = scale * ratio;
   for (const under of looks.layered ? [true, false] : [false])
     for (const tile of looks.tiles) {
@@ -74,27 +74,27 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
       const bottom = height / 2 - (bounds.y0 - y) * perUnit;
       const step = stepOf(tile) * perUnit;
       for (let i = 0; i < count; i++) {
-        const own = 4 * (cluster[i] + 1);
-        // Not on the map any more, or not of the part that is drawn.
-        if (own < 0 || !isShown(i, share)) continue;
-        let shown = grey[own + 3] > 127;
-        let palette = grey;
-        let at = own;
+        const ownIndex = 4 * (cluster[i] + 1);
+        // Removed, or not in the drawn share.
+        if (ownIndex < 0 || !isShown(i, share)) continue;
+        let shown = clusterData[ownIndex + 3] > 127;
+        let palette = clusterData;
+        let at = ownIndex;
         let noise = false;
         if (shades && shadePalette) {
           palette = shadePalette.data;
           at = 4 * shades[i];
           shown &&= palette[at + 3] > 127;
         } else if (looks.plain || looks.shades) {
-          // What its colour follows from is not here: grey, never absent.
+          // Its colour column is missing: draw it grey rather than not at all.
           at = 0;
           shown ||= looks.plain;
-        } else noise = own === 0;
+        } else noise = ownIndex === 0;
         shown &&= !mask || mask[i] > 0;
         if ((noise || !shown) !== under && looks.layered) continue;
-        // Hardly a hue left of what is dimmed.
+        // Dimmed points keep little of their hue.
         const hue = shown ? 1 : 0.15;
-        const mixed = (k: number): number => hue * palette[at + k] + (1 - hue) * grey[k];
+        const mixed = (k: number): number => hue * palette[at + k] + (1 - hue) * clusterData[k];
         const size = looks.pointSize * (noise || !shown ? (noise && !shown ? 0.5625 : 0.75) : 1) * (growths ? growths[i] : 1);
         const alpha = shown ? looks.pointOpacity * (noise ? 0.5 : 1) : looks.dimmedOpacity;
         disc(left + (xy[2 * i] + 0.5) * step, bottom - (xy[2 * i + 1] + 0.5) * step, Math.min(32, Math.max(1, size * ratio)), alpha, mixed(0), mixed(1), mixed(2));
@@ -102,8 +102,8 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
     }
 
   function disc(across: number, down: number, size: number, alpha: number, r: number, g: number, b: number): void {
-    // Where discs overlap they exceed their colour by a tenth, away from the ground.
-    const [ink, veil] = dark ? [1, 0.9] : [0.92, 1];
+    // Additive overshoot of a tenth where discs overlap, away from the background.
+    const [colourGain, opacityGain] = dark ? [1, 0.9] : [0.92, 1];
     const reach = (size + 1) / 2;
     const right = Math.min(width - 1, Math.floor(across + reach - 0.5));
     const lowest = Math.min(height - 1, Math.floor(down + reach - 0.5));
@@ -112,11 +112,11 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
         const [dx, dy] = [column + 0.5 - across, row + 0.5 - down];
         const cover = alpha * Math.min(1, reach - Math.sqrt(dx * dx + dy * dy));
         if (cover < 0.004) continue;
-        const rest = 1 - veil * cover;
+        const remainder = 1 - opacityGain * cover;
         const place = 4 * (row * width + column);
-        data[place] = ink * cover * r + rest * data[place];
-        data[place + 1] = ink * cover * g + rest * data[place + 1];
-        data[place + 2] = ink * cover * b + rest * data[place + 2];
+        data[place] = colourGain * cover * r + remainder * data[place];
+        data[place + 1] = colourGain * cover * g + remainder * data[place + 1];
+        data[place + 2] = colourGain * cover * b + remainder * data[place + 2];
       }
   }
 }

@@ -1,30 +1,30 @@
-/** Heights of the points of tiles, and how dense space is around each: read when the map is turned in space. */
+/** Heights and local densities of points, read per tile for the 3-D view. */
 
-import { BANDS_COLUMN } from "../engine/bands";
+import { BANDS_COLUMN } from "../engine/density-bands";
 import type { GenerationEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 
 export interface TileHeights {
-  /** Height and rank of density, from 0 to 1, of each point: z0, rank0, z1, rank1, … */
+  /** Height and density rank (0 to 1) of each point: z0, rank0, z1, rank1, … */
   values: Float32Array;
 }
 
-/** The height of a step; `docs/viewer-format.md` has the formula. */
+/** The height of a quantised step; see `docs/viewer-format.md`. */
 export const heightOf = ({ z }: GenerationEntry, step: number): number => z![0] + ((step + 0.5) / 65536) * (z![1] - z![0]);
 
 export class Heights {
-  /** Called when more are here. */
+  /** Called when heights of a tile have arrived or failed. */
   changed: () => void = () => undefined;
   private readonly known = new WeakMap<LoadedTile, TileHeights | "loading" | "missing">();
 
   constructor(private readonly problem: (error: Error) => void) {}
 
-  /** Wait until those of tiles are here, or cannot be read. */
+  /** Resolve when the heights of all tiles have been read or have failed. */
   async ready(tiles: readonly LoadedTile[]): Promise<void> {
     await Promise.all(tiles.map((tile) => (this.known.has(tile) ? undefined : this.read(tile))));
   }
 
-  /** Heights of a tile, asked for if they are not here; null until then. */
+  /** Heights of a tile; null until loaded, requesting them if necessary. */
   of(tile: LoadedTile): TileHeights | null {
     const known = this.known.get(tile);
     if (!known) void this.read(tile);

@@ -1,9 +1,9 @@
-/** A label as nodes of the page. */
+/** A label as DOM nodes, with unbreakable words in spans. */
 
-import { pieces } from "../engine/hyphens";
+import { labelPieces } from "../engine/label-breaks";
 
 export function labelNodes(label: string): (Node | string)[] {
-  return pieces(label).map((piece, i) => {
+  return labelPieces(label).map((piece, i) => {
     if (i % 2 === 0) return piece;
     const node = document.createElement("span");
     node.className = "whole";

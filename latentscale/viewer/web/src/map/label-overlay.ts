@@ -1,15 +1,15 @@
-/** Labels as text of the page: on the map, clear of the panels and the window's edges. */
+/** Labels of the flat map as DOM elements, clear of panels and window edges. */
 
-import { covers } from "../covers";
+import { obstacles } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder, visibleLabels } from "../engine/labels";
-import { placeLabels, type LabelBox } from "../engine/place";
+import { placeLabels, type LabelBox } from "../engine/label-placement";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 import { labelNodes } from "./label-nodes";
 
-interface Shown {
+interface LabelNode {
   node: HTMLElement;
   width: number;
   height: number;
@@ -17,8 +17,8 @@ interface Shown {
 
 export class LabelOverlay {
   private ordered: ClusterEntry[] = [];
-  private readonly shown = new Map<ClusterEntry, Shown>();
-  /** Where labels are on the screen. */
+  private readonly shown = new Map<ClusterEntry, LabelNode>();
+  /** Labels on the screen, with their centres and sizes in px. */
   private placed: { cluster: ClusterEntry; x: number; y: number; width: number; height: number }[] = [];
 
   constructor(
@@ -26,30 +26,30 @@ export class LabelOverlay {
     private readonly camera: MapCamera,
   ) {}
 
-  /** Reset: other clusters, or another theme. */
+  /** Rebuild all labels, for other clusters or another theme. */
   reset(clusters: readonly ClusterEntry[]): void {
     this.ordered = labelOrder(clusters);
     for (const { node } of this.shown.values()) node.remove();
     this.shown.clear();
   }
 
-  /** The cluster whose label is at a position of the screen. */
+  /** The cluster whose label is at a screen position. */
   labelAt(left: number, top: number): ClusterEntry | null {
     const found = this.placed.find(({ x, y, width, height }) => Math.abs(left - x) <= width / 2 && Math.abs(top - y) <= height / 2);
     return found?.cluster ?? null;
   }
 
-  /** `lit`: clusters of which something is lit; null while nothing is singled out. */
+  /** Place the labels. `lit`: clusters with highlighted documents; null without a highlight. */
   place(lit: ReadonlySet<number> | null): void {
     const { camera } = this;
     const wanted = visibleLabels(this.ordered, camera.view(), camera.place.zoom);
-    this.bring(wanted);
+    this.syncNodes(wanted);
     const boxes: LabelBox[] = wanted.map((cluster) => {
       const [x, y] = camera.project(cluster.x!, cluster.y!);
       const { width, height } = this.shown.get(cluster)!;
       return { x, y, width, height };
     });
-    const places = placeLabels(boxes, camera.size(), covers.value);
+    const places = placeLabels(boxes, camera.size(), obstacles.value);
     const visible = state.shownClusters.value;
     this.placed = [];
     wanted.forEach((cluster, i) => {
@@ -64,16 +64,16 @@ export class LabelOverlay {
     });
   }
 
-  /** Make the elements of labels that come, remove those of labels that go. */
-  private bring(wanted: readonly ClusterEntry[]): void {
-    const kept = new Set(wanted);
+  /** Create elements of labels that appear, remove those of labels that disappear. */
+  private syncNodes(wanted: readonly ClusterEntry[]): void {
+    const wantedSet = new Set(wanted);
     for (const [cluster, { node }] of this.shown) {
-      if (kept.has(cluster)) continue;
+      if (wantedSet.has(cluster)) continue;
       node.remove();
       this.shown.delete(cluster);
     }
     const theme = state.theme.value;
-    const made: Shown[] = [];
+    const made: LabelNode[] = [];
     for (const cluster of wanted) {
       if (this.shown.has(cluster)) continue;
       const node = document.createElement("div");
@@ -87,7 +87,7 @@ export class LabelOverlay {
       made.push(shown);
       this.shown.set(cluster, shown);
     }
-    // All at once: a measurement between two insertions would lay the page out again each time.
+    // Measured in one batch: measuring between insertions would force a layout each time.
     for (const shown of made) {
       shown.width = shown.node.offsetWidth;
       shown.height = shown.node.offsetHeight;

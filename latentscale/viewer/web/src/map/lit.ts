@@ -1,38 +1,41 @@
-/** Which points are lit, the others being dimmed: what is selected or was found, as far as the filters let it pass. */
+/** Highlighting: selected or found points that pass the filters are lit, all others dimmed. */
 
 import type { LoadedTile } from "../engine/generation";
-import { placeAt } from "../engine/places";
+import { positionAt } from "../engine/positions";
 import { maskOf, type Selection } from "../engine/selection";
 import type { Row } from "../state";
 
-/** Points of which so many have rings as lie apart. */
-const MOST_RINGED = 240;
+/** Maximum points considered for rings, which are then thinned so that they do not overlap. */
+const MAX_RINGED = 240;
 
 export class Lit {
-  /** Changes when what is lit does; empty while nothing is singled out. */
+  /** Version of the highlight; empty without one. */
   key = "";
   private documents: Selection | null = null;
   private passing: ((tile: LoadedTile) => Uint8Array | null) | null = null;
   private readonly masks = new WeakMap<LoadedTile, { key: string; mask: Uint8Array | null }>();
   private turn = 0;
 
-  /** `passing` gives which points of a tile pass the filters, null while that is not known; itself null without filters. */
+  /**
+   * Set the highlight. `passing` gives the filter mask of a tile, null while unknown; it is itself null without
+   * filters.
+   */
   set(documents: Selection | null, passing: ((tile: LoadedTile) => Uint8Array | null) | null): void {
     this.documents = documents;
     this.passing = passing;
-    this.again();
+    this.invalidate();
   }
 
-  /** More is known of what passes. */
-  again(): void {
+  /** Filter masks have changed: invalidate. */
+  invalidate(): void {
     this.key = this.documents || this.passing ? `lit ${(this.turn += 1)}` : "";
   }
 
-  /** 1 for each point of a tile that is lit; null where all are. */
+  /** Mask of the lit points of a tile; null if all are. */
   of(tile: LoadedTile): Uint8Array | null {
     if (!this.key) return null;
-    const kept = this.masks.get(tile);
-    if (kept?.key === this.key) return kept.mask;
+    const cached = this.masks.get(tile);
+    if (cached?.key === this.key) return cached.mask;
     const passing = this.passing?.(tile) ?? null;
     let mask = passing;
     if (this.documents) {
@@ -44,7 +47,7 @@ export class Lit {
   }
 }
 
-/** The clusters of layer 0 of what is lit, made again when that or the tiles change. */
+/** Clusters of layer 0 with lit points, cached until the highlight or the tiles change. */
 export class LitClusters {
   private key = "";
   private tiles: readonly LoadedTile[] = [];
@@ -54,7 +57,7 @@ export class LitClusters {
     if (lit.key === this.key && tiles === this.tiles) return this.found;
     [this.key, this.tiles] = [lit.key, tiles];
     const masks = lit.key ? tiles.map((tile) => lit.of(tile)) : [];
-    // While it is not known of all what passes, nothing is told apart.
+    // While some masks are unknown, no cluster is dimmed.
     if (!masks.length || masks.some((mask) => mask === null)) return (this.found = null);
     const found = new Set<number>();
     masks.forEach((mask, t) => {
@@ -65,30 +68,30 @@ export class LitClusters {
   }
 }
 
-/** The best of a list that is drawn and shown: where it lies. */
-export function ringsOf(rows: readonly Row[], tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean): Place[] {
+/** Positions of the first documents of a list that are drawn and visible. */
+export function ringsOf(rows: readonly Row[], tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean): DrawnPosition[] {
   const found = [];
   for (const row of rows) {
-    if (found.length >= MOST_RINGED) break;
-    const place = placeOf(row, tiles, shows);
+    if (found.length >= MAX_RINGED) break;
+    const place = positionOf(row, tiles, shows);
     if (place) found.push(place);
   }
   return found;
 }
 
-export interface Place {
+export interface DrawnPosition {
   x: number;
   y: number;
   cluster: number;
 }
 
-/** Where a document is, if its tile is here. */
-export function placeOf({ generation, position }: Row, tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean = () => true): Place | null {
+/** Position of a document, if its tile is drawn and it is visible; else null. */
+export function positionOf({ generation, position }: Row, tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean = () => true): DrawnPosition | null {
   for (const tile of tiles) {
     const i = position - tile.info.first;
     if (tile.generation !== generation || i < 0 || i >= tile.count) continue;
     if (!shows(tile, i)) return null;
-    const [x, y] = placeAt(tile, i);
+    const [x, y] = positionAt(tile, i);
     return { x, y, cluster: tile.cluster[i] };
   }
   return null;

@@ -1,21 +1,21 @@
-/** Keeps the tiles that a view needs: asks for them in order, gives up on those that left the view. */
+/** Loads the tiles that a view needs in order of priority, and cancels those that left the view. */
 
 import type { Generation, LoadedTile } from "../engine/generation";
 import { chooseAll, type Box, type Choice, type TileInfo } from "../engine/lod";
 
-const PARALLEL = 6;
-/** Tiles that left the view are kept up to this many points. */
+const CONCURRENCY = 6;
+/** Tiles outside the view are cached up to this number of points. */
 const KEPT_POINTS = 3_000_000;
 
 export interface Drawn {
   tiles: LoadedTile[];
-  /** Whether something in view is left out, and whether that is for the budget. */
+  /** Whether points in view are left out, and whether because of the budget. */
   sampled: boolean;
   overBudget: boolean;
   loading: boolean;
-  /** Which part of the documents of the largest generation in view is drawn; NaN where it has none there. */
+  /** Share of the largest generation's documents in view that is drawn; NaN if it has none there. */
   rate: number;
-  /** Files of the view that could not be read, and how many documents their tiles hold. */
+  /** Files in view that could not be read, and the number of documents in these tiles. */
   failedFiles: number;
   failedDocuments: number;
 }
@@ -38,7 +38,10 @@ export class TileLoader {
     this.largest = sizes.indexOf(Math.max(...sizes));
   }
 
-  /** Choose what to draw, and start to fetch what is missing. `whole`: of small generations too, though a sample is drawn. */
+  /**
+   * Choose the tiles to draw, and start loading missing ones. With `whole`, small generations are not sampled along
+   * with the largest.
+   */
   want(view: Box, scale: number, budget: number, minEdge: number, whole: boolean): void {
     const trees = this.generations.map((generation) => generation.tree);
     this.last = chooseAll(trees, { view, scale, budget, minEdge }, whole);
@@ -52,9 +55,9 @@ export class TileLoader {
         })),
       )
       .sort((a, b) => a.info.z - b.info.z);
-    const names = new Set(this.wanted.map((item) => item.name));
+    const wantedNames = new Set(this.wanted.map((item) => item.name));
     for (const [name, controller] of this.running) {
-      if (names.has(name)) continue;
+      if (wantedNames.has(name)) continue;
       controller.abort();
       this.running.delete(name);
     }
@@ -91,7 +94,7 @@ export class TileLoader {
         failedDocuments += item.info.count;
       } else loading = true;
     }
-    // Later documents above earlier ones.
+    // Later generations are drawn on top.
     tiles.sort((a, b) => a.generation.number - b.generation.number || a.info.z - b.info.z);
     return {
       tiles,
@@ -104,14 +107,14 @@ export class TileLoader {
     };
   }
 
-  /** Ask again for what could not be read. */
+  /** Allow failed files to be requested again. */
   retry(): void {
     this.failed.clear();
   }
 
   private pump(): void {
     for (const { generation, info, name } of this.wanted) {
-      if (this.running.size >= PARALLEL) return;
+      if (this.running.size >= CONCURRENCY) return;
       if (this.loaded.has(name) || this.running.has(name) || this.failed.has(name)) continue;
       const controller = new AbortController();
       this.running.set(name, controller);

@@ -1,29 +1,29 @@
-/** The map: a picture of the tiles that the camera needs, drawn again when anything that it follows changes. */
+/** The map view: draws the tiles that the camera needs, and redraws when anything that it depends on changes. */
 
 import { effect, untracked } from "@preact/signals";
-import { covers, settled } from "../covers";
+import { obstacles, layoutSettled } from "../obstacles";
 import type { ClusterEntry, NumberColumn } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
-import { insetsOf, NARROW } from "../engine/insets";
+import { insetsOf, NARROW_WIDTH } from "../engine/insets";
 import { isInside, isShown, type Box } from "../engine/lod";
 import { isCloseUp } from "../engine/overview";
-import { nearestMiddle } from "../engine/nearest";
+import { nearestToCentre } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
-import { closestOf } from "../engine/places";
+import { maxMapWidth } from "../engine/positions";
 import { pointDensity, pointStyle } from "../engine/points";
-import { scanDrawn } from "../engine/drawn";
-import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
+import { scanDrawn } from "../engine/drawn-points";
+import { countSelected, selectionOf, type Operation, type Selection } from "../engine/selection";
 import type { Shape } from "../engine/shape";
-import { isFiltering, passingNow, retryFilters } from "../filtering";
+import { isFiltering, cachedPassingMask, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import type { Drawing } from "./drawing";
-import { Finer } from "./finer";
+import { Refinement } from "./refinement";
 import { FirstPicture } from "./first-picture";
-import type { Growths } from "./growths";
+import type { SizeFactors } from "./size-factors";
 import { LabelOverlay } from "./label-overlay";
-import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
+import { Lit, LitClusters, positionOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Outlines } from "./outlines";
@@ -35,15 +35,15 @@ import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
 import { listenForShapes, type Corner } from "./shape-select";
 
-/** A tile is opened when its edge is as many pixels on the screen. */
-const MIN_EDGE = 150;
-/** Milliseconds between counts of what is in view. */
-const COUNT_EVERY = 60;
-/** Milliseconds of rest before what is in view is listed, and how much of it at most. */
-const LIST_AFTER = 200;
-const MOST_LISTED = 2_000;
-/** Px of a window that has room for a picture of the whole map. */
-const LEAST_HEIGHT = 480;
+/** Tiles are subdivided when their edge exceeds this many px. */
+const MIN_TILE_EDGE = 150;
+/** Interval between counts of the points in view. */
+const COUNT_INTERVAL_MS = 60;
+/** Idle time before documents in view are listed, and their maximum number. */
+const LIST_DELAY_MS = 200;
+const MAX_LISTED = 2_000;
+/** Minimum window height in px for the overview. */
+const MIN_OVERVIEW_HEIGHT = 480;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -57,49 +57,49 @@ export class MapView {
   readonly pointing: Pointing;
   budget = matchMedia("(pointer: coarse)").matches ? BUDGET.mobile : BUDGET.desktop;
   onCamera: () => void = () => undefined;
-  /** A shape was drawn over the map, in its units. */
+  /** Called when a shape was drawn over the map; in map units. */
   onShape: (shape: Shape, operation: Operation) => void = () => undefined;
 
-  /** What draws, and moves the map by hand; its script is asked for once there is a first picture, which stands until then. */
+  /** The renderer and controller, loaded after the first picture, which is shown until then. */
   private drawing: Drawing | "coming" | "failed" | null = null;
   private first: FirstPicture | null;
-  /** Points, as the address asks for them; NaN or 0 where it does not. */
+  /** Point budget from the query string; NaN or 0 without one. */
   private readonly askedBudget = Number(new URLSearchParams(location.search).get("budget"));
-  /** Whether it is known by what the points are drawn: by what is slow, until then. */
+  /** Whether the kind of renderer is known; until then the budget is that of a slow one. */
   private started = false;
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly lit = new Lit();
   private readonly litClusters = new LitClusters();
-  private readonly finer = new Finer(
-    () => this.placedAnew(),
+  private readonly refinement = new Refinement(
+    () => this.positionsRefined(),
     (error) => state.report("Places of points, close up", error),
   );
-  /** The document that the list points at. */
+  /** The document hovered in the list. */
   private pointedAt: state.Row | null = null;
   private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
   private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
-  /** The generation whose root tile determines the density of the map. */
+  /** The largest generation; its root tile determines point size. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private readonly outlines: Outlines;
-  /** Of large maps only; its script comes when a sample of one is drawn. */
+  /** The density raster of large maps; loaded when a sample is drawn. */
   private raster: Raster | "coming" | null = null;
   private rate = NaN;
-  /** Null while it is not wanted. */
+  /** The overview map; null while it is hidden. */
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
-  /** What the points were last drawn with. */
-  private looks: readonly unknown[] = [];
-  /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
+  /** Inputs of the last draw, to skip redundant ones. */
+  private lastDrawn: readonly unknown[] = [];
+  /** Points per square pixel in the initial view, cached by window size and budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
-  /** The map in space, while it is turned. */
+  /** The 3-D view; null on the flat map. */
   private space: Spatial | null = null;
-  /** How large points are by a column; null while all are as large. */
-  private growths: Growths | null = null;
-  private asked = 0;
-  /** Whether something that the picture follows from has changed since the last frame. */
+  /** Size factors by a column; null for uniform size. */
+  private growths: SizeFactors | null = null;
+  private spatialRequests = 0;
+  /** Whether the picture is outdated since the last frame. */
   private stale = false;
   private ended = false;
   private ticking = 0;
@@ -110,16 +110,16 @@ export class MapView {
   private lastFrame = 0;
   private slowFrames = 0;
 
-  /** Opens at `start`, or so that `body` fills the window. */
+  /** Opens at `start`, or with `body` fitted to the window. */
   constructor(
     private readonly elements: Elements,
     private readonly generations: readonly Generation[],
     start: Camera | null,
     private readonly body: Box,
-    /** Box of the whole map, and its edge. */
+    /** Bounding box of the whole map, and its edge length. */
     private readonly whole: Box,
     side: number,
-    /** The graphics processor has dropped the canvas: nothing can be drawn on it any more. */
+    /** Called when the WebGL context is lost: nothing can be drawn on the canvas any more. */
     private readonly onLost: () => void,
   ) {
     this.outlines = new Outlines(body);
@@ -132,9 +132,9 @@ export class MapView {
     this.camera = new MapCamera(
       elements.canvas,
       side,
-      closestOf(generations),
+      maxMapWidth(generations),
       whole,
-      () => insetsOf(this.camera.size(), covers.value),
+      () => insetsOf(this.camera.size(), obstacles.value),
       () => this.cameraMoved(),
     );
     this.shading = new Shading(
@@ -157,12 +157,12 @@ export class MapView {
     else this.camera.hold(body);
     if (this.askedBudget >= 1000) this.budget = this.askedBudget;
     this.first = new FirstPicture(elements.canvas);
-    // Begun before deck.gl's own frames, it comes before each of them: what a frame needs is known when it is drawn.
+    // Registered before deck.gl's own frame callback, so that each frame draws current state.
     this.ticking = requestAnimationFrame(this.tick);
-    // deck.gl tells of its canvas itself, once it is here.
-    const early = () => void (this.here || this.resized());
-    addEventListener("resize", early);
-    this.stops.push(() => removeEventListener("resize", early));
+    // deck.gl reports resizes itself, once it is loaded.
+    const resizeBeforeDeck = () => void (this.renderer || this.resized());
+    addEventListener("resize", resizeBeforeDeck);
+    this.stops.push(() => removeEventListener("resize", resizeBeforeDeck));
     elements.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
       this.lost();
@@ -178,23 +178,23 @@ export class MapView {
         done: (corners, operation) => this.onShape(this.shapeOf(corners), operation),
       }),
     );
-    this.follow();
-    // Before the first frame asks for tiles.
-    void settled();
+    this.subscribe();
+    // Measure obstacles before the first frame requests tiles.
+    void layoutSettled();
   }
 
-  private get here(): Drawing | null {
+  private get renderer(): Drawing | null {
     return typeof this.drawing === "object" ? this.drawing : null;
   }
 
-  /** Whether the whole map is to be seen, by a sample and its labels, or there is more to it than a first picture can show. */
-  private isSeen({ loading }: Drawn): boolean {
+  /** Whether the first picture is complete enough to start loading deck.gl: labels and root tiles, or all tiles. */
+  private isFirstPictureReady({ loading }: Drawn): boolean {
     if (this.space) return true;
     return state.labelsRead.value && (!loading || this.roots().length === this.generations.length);
   }
 
-  /** Ask for what draws, unless it has been asked for. */
-  private async open(): Promise<void> {
+  /** Load the renderer, unless it has been requested. */
+  private async loadRenderer(): Promise<void> {
     if (this.drawing !== null && this.drawing !== "failed") return;
     this.drawing = "coming";
     try {
@@ -219,7 +219,7 @@ export class MapView {
         lost: () => this.lost(),
         cursor: (dragging) => (state.tool.value ? "crosshair" : dragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
       });
-      this.looks = [];
+      this.lastDrawn = [];
     } catch (error) {
       this.drawing = "failed";
       state.report("Moving and zooming by hand", error as Error);
@@ -234,77 +234,77 @@ export class MapView {
     this.refresh();
   }
 
-  /** Redraw when a signal changes that the picture depends on. */
-  private follow(): void {
-    const follow = (work: () => void) => void this.stops.push(effect(work));
-    follow(() => this.shading.update());
-    follow(() => {
+  /** Subscribe to the signals that the picture depends on. */
+  private subscribe(): void {
+    const subscribe = (work: () => void) => void this.stops.push(effect(work));
+    subscribe(() => this.shading.update());
+    subscribe(() => {
       const column = state.sizeColumn.value;
       this.growths = null;
       this.refresh();
-      if (column) void this.grow(column);
+      if (column) void this.loadSizeFactors(column);
     });
-    follow(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
-    follow(() => {
+    subscribe(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
+    subscribe(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
       const selected = state.shownSelection.value?.documents ?? null;
-      // Nothing found is nothing to single out: the map stays as it was.
+      // An empty result highlights nothing: the map stays as it was.
       const found = !selected && state.found.value?.hits.length ? selectionOf(state.found.value.hits) : null;
-      this.lit.set(selected ?? found, isFiltering() ? (tile) => passingNow(tile, () => this.moreIsLit()) : null);
-      this.ring();
+      this.lit.set(selected ?? found, isFiltering() ? (tile) => cachedPassingMask(tile, () => this.masksArrived()) : null);
+      this.updateRings();
       this.refresh();
     });
-    follow(() => {
+    subscribe(() => {
       void state.theme.value;
       this.labels.reset(this.space ? [] : (state.labels.value?.clusters ?? []));
       this.space?.reset();
       this.refresh();
     });
-    follow(() => {
+    subscribe(() => {
       const wanted = state.spatial.value;
-      untracked(() => void this.turn(wanted));
+      untracked(() => void this.setSpatial(wanted));
     });
-    follow(() => {
+    subscribe(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, state.pinned.value, state.hovered.value];
       void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value, state.labelsRead.value];
       this.refresh();
     });
-    follow(() => {
-      void covers.value;
-      // The first view keeps clear of panels as they come, as long as the user has done nothing.
+    subscribe(() => {
+      void obstacles.value;
+      // The initial view avoids panels as they open, until the user acts.
       if (!this.acted) this.camera.resized();
       if (!this.acted) this.space?.resized();
       this.refresh();
     });
   }
 
-  private async grow(column: NumberColumn): Promise<void> {
+  private async loadSizeFactors(column: NumberColumn): Promise<void> {
     try {
-      const { Growths } = await import("./growths");
+      const { SizeFactors } = await import("./size-factors");
       if (state.sizeColumn.value !== column) return;
-      this.growths = new Growths(column, () => this.refresh());
+      this.growths = new SizeFactors(column, () => this.refresh());
       this.refresh();
     } catch (error) {
       state.report("Size", error as Error);
     }
   }
 
-  /** Turn the map in space, whose code comes when it is first asked for; or lay it flat. */
-  private async turn(wanted: boolean): Promise<void> {
+  /** Enter the 3-D view, loading its code on first use, or return to the flat map. */
+  private async setSpatial(wanted: boolean): Promise<void> {
     if (!wanted) {
       const leaving = this.space;
       return leaving?.leave(() => {
         if (this.space !== leaving) return;
         leaving.end();
         this.space = null;
-        this.here?.steer(true);
+        this.renderer?.steer(true);
         this.labels.reset(state.labels.value?.clusters ?? []);
         this.cameraMoved();
       });
     }
     state.tool.value = null;
-    const asked = (this.asked += 1);
-    const wants = (): boolean => asked === this.asked && state.spatial.value && !this.ended;
+    const request = (this.spatialRequests += 1);
+    const isWanted = (): boolean => request === this.spatialRequests && state.spatial.value && !this.ended;
     try {
       const { SpaceView } = await import("./space-view");
       const host = {
@@ -321,10 +321,10 @@ export class MapView {
         steered: () => this.onCamera(),
         problem: (error: Error) => state.report("Heights", error),
       };
-      const space = await SpaceView.open(host, wants);
+      const space = await SpaceView.open(host, isWanted);
       if (!space) return;
       this.space?.end();
-      this.here?.steer(false);
+      this.renderer?.steer(false);
       this.labels.reset([]);
       this.space = space;
       this.refresh();
@@ -334,22 +334,22 @@ export class MapView {
     }
   }
 
-  /** Ask again for what could not be read. */
+  /** Retry everything that could not be read. */
   retry(): void {
-    if (this.drawing === "failed") void this.open();
+    if (this.drawing === "failed") void this.loadRenderer();
     this.loader.retry();
-    this.finer.retry();
+    this.refinement.retry();
     if (typeof this.raster === "object") this.raster?.retry();
     this.pointing.retry();
     this.shading.retry();
     this.growths?.retry();
     this.space?.retry(this.tiles);
     retryFilters();
-    this.lit.again();
+    this.lit.invalidate();
     this.refresh();
   }
 
-  /** Let go of the canvas: another map takes the place of this one. */
+  /** Release the canvas and all resources: another view replaces this one. */
   end(): void {
     for (const stop of this.stops) stop();
     cancelAnimationFrame(this.ticking);
@@ -363,12 +363,12 @@ export class MapView {
     this.space?.end();
     this.space = null;
     this.first?.end();
-    this.here?.end();
+    this.renderer?.end();
   }
 
   private cameraMoved(): void {
     this.pointing.mapMoved();
-    this.here?.follow(this.camera.place);
+    this.renderer?.follow(this.camera.place);
     this.refresh();
     if (!this.camera.untouched) this.onCamera();
   }
@@ -377,31 +377,31 @@ export class MapView {
     this.stale = true;
   }
 
-  /** Once a frame: what is in view, how it is drawn. */
+  /** Once per frame: choose tiles, draw them, place labels and marks. */
   private readonly tick = (): void => {
     this.ticking = requestAnimationFrame(this.tick);
     if (!this.stale) return;
     this.stale = false;
-    // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
+    // In 3-D a tile may be anywhere on the screen: complete levels are drawn, as many as the budget allows.
     const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
-    this.loader.want(view, scale, this.started ? this.budget : Math.min(this.budget, BUDGET.software), MIN_EDGE, state.colour.value === ADDED);
-    const drawn = this.space ? inSpace(this.loader.drawn(), this.space) : this.loader.drawn();
+    this.loader.want(view, scale, this.started ? this.budget : Math.min(this.budget, BUDGET.software), MIN_TILE_EDGE, state.colour.value === ADDED);
+    const drawn = this.space ? drawnInSpace(this.loader.drawn(), this.space) : this.loader.drawn();
     if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
       this.tiles = drawn.tiles;
-      this.ring();
+      this.updateRings();
       this.pointing.look();
     }
     state.rootsRead.value ||= !drawn.loading || this.roots().length === this.generations.length;
     this.shading.fetch(this.tiles);
-    if (!this.space) this.finer.fetch(this.tiles, scale);
+    if (!this.space) this.refinement.fetch(this.tiles, scale);
     this.rate = drawn.rate;
-    // Not at rest before deck.gl has drawn it.
-    this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
+    // Counts as loading until deck.gl has drawn.
+    this.publishDrawn({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
-    if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
-    // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
+    if (this.drawing === null && this.isFirstPictureReady(drawn)) setTimeout(() => void this.loadRenderer());
+    // Labels follow the canvas: while the camera moves they are placed after the frame has been rendered.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
-    // A camera that was moved to where it was already has no frame.
+    // A move without effect renders no frame.
     else this.stale = true;
   };
 
@@ -409,25 +409,25 @@ export class MapView {
     return isShown(i, tile.share) && this.shading.shows(tile, i) && this.lit.of(tile)?.[i] !== 0;
   }
 
-  /** Rings around what was found. */
-  private ring(): void {
-    // What was selected is seen as it is.
+  /** Update the rings around search results. */
+  private updateRings(): void {
+    // A selection needs no rings.
     const rows = state.shownSelection.peek() ? [] : (state.found.peek()?.hits ?? []);
     const rings = ringsOf(rows, this.tiles, (tile, i) => this.lit.of(tile)?.[i] !== 0);
     if (rings.length || state.hits.peek().length) state.hits.value = rings;
   }
 
-  /** Mark a document on the map, if it is drawn. */
+  /** Highlight a listed document on the map, if it is drawn. */
   point(row: state.Row | null): void {
     this.pointedAt = row;
-    state.pointedRow.value = row && placeOf(row, this.tiles);
+    state.pointedRow.value = row && positionOf(row, this.tiles);
   }
 
-  /** Points were moved to where they lie more exactly, and what is around them with them. */
-  private placedAnew(): void {
-    this.ring();
+  /** Positions were refined: move rings and the pinned mark with them. */
+  private positionsRefined(): void {
+    this.updateRings();
     const { value: pinned } = state.pinned;
-    const place = pinned && placeOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
+    const place = pinned && positionOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
     if (place && (place.x !== pinned.x || place.y !== pinned.y)) state.pinned.value = { ...pinned, ...place };
     if (this.pointedAt) this.point(this.pointedAt);
     this.pointing.mapMoved();
@@ -438,36 +438,36 @@ export class MapView {
     return corners.flatMap((corner) => this.camera.unproject(...corner));
   }
 
-  /** Columns by which documents are filtered have come. */
-  private moreIsLit(): void {
-    this.lit.again();
-    this.ring();
+  /** Columns needed by filters have arrived. */
+  private masksArrived(): void {
+    this.lit.invalidate();
+    this.updateRings();
     this.refresh();
   }
 
   drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection {
-    // What is selected already does not count: more may be added to it.
-    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, passingNow(tile, () => this.moreIsLit())]) : []);
+    // Independent of the current selection, to which more may be added.
+    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, cachedPassingMask(tile, () => this.masksArrived())]) : []);
     const shows = (tile: LoadedTile, i: number) => isShown(i, tile.share) && this.shading.shows(tile, i) && masks.get(tile)?.[i] !== 0;
     return scanDrawn(this.tiles, shape, (tile, i) => shows(tile, i) && (!clusters || clusters.has(tile.cluster[i])));
   }
 
   drawnOf(selection: Selection): number {
-    return countIn(selection, this.tiles);
+    return countSelected(selection, this.tiles);
   }
 
   private rowsIn(box: Box, limit: number): { rows: state.Row[]; all: number } {
-    const { places, all } = nearestMiddle(this.tiles, box, (tile, i) => this.shows(tile, i), limit);
+    const { places, all } = nearestToCentre(this.tiles, box, (tile, i) => this.shows(tile, i), limit);
     return { rows: places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index })), all };
   }
 
-  /** The list and the tree, once the map rests. */
-  private follows(): void {
+  /** Update list and tree, once the map is idle. */
+  private updateLists(): void {
     this.listTimer = 0;
     if (state.listing.value && !state.litRows.value) this.list();
     if (!state.treeShown.value) return;
     const counts = this.space?.clusters() ?? clustersInView(this.tiles, this.camera.free());
-    // Where more documents are on the map than are drawn, a small cluster may have none among them.
+    // If only a sample is drawn, a small cluster may have no drawn document.
     for (const cluster of state.labels.value?.clusters ?? [])
       if (!cluster.layer && !counts.has(cluster.id) && this.hasMiddleInView(cluster)) counts.set(cluster.id, 1);
     const old = state.clustersInView.value;
@@ -483,24 +483,24 @@ export class MapView {
   }
 
   private list(): void {
-    const { rows, all } = this.space?.list(MOST_LISTED) ?? this.rowsIn(this.camera.free(), MOST_LISTED);
+    const { rows, all } = this.space?.list(MAX_LISTED) ?? this.rowsIn(this.camera.free(), MAX_LISTED);
     const old = state.inView.value;
     const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
     if (!same) state.inView.value = { rows, all };
   }
 
-  /** Tell the page what is drawn; counted while the map moves too, a few times a second. */
-  private say({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
+  /** Publish what is drawn; points are also counted while the map moves, a few times per second. */
+  private publishDrawn({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
     const old = state.drawn.value;
     const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
     if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
     if ((state.listing.value && !state.litRows.value) || state.treeShown.value) {
       clearTimeout(this.listTimer);
-      this.listTimer = window.setTimeout(() => this.follows(), LIST_AFTER);
+      this.listTimer = window.setTimeout(() => this.updateLists(), LIST_DELAY_MS);
     }
     if (old.loading && !loading) this.count();
-    // In space each point is projected to be counted.
-    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY + (this.space ? old.points / 2_000 : 0));
+    // In 3-D counting projects every point: less often for many points.
+    else this.counting ||= window.setTimeout(() => this.count(), COUNT_INTERVAL_MS + (this.space ? old.points / 2_000 : 0));
   }
 
   private count(): void {
@@ -542,22 +542,22 @@ export class MapView {
       layered: filtered || this.lit.key !== "" || state.noise.value > 0,
     };
     if (this.space) {
-      this.looks = [];
-      this.here?.show(this.space.layer(props));
+      this.lastDrawn = [];
+      this.renderer?.show(this.space.layer(props));
       return;
     }
-    // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
-    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
-    // deck.gl draws again by itself when the view changes.
-    if (!this.here) looks.push(...Object.values(this.camera.place), width, height);
-    if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
-    this.looks = looks;
-    if (this.here) return this.here.points(props);
+    // Many signals, such as hover, lists and panels, do not change the points: skip these redraws.
+    const looks = [...Object.values(props), shading.revision, this.growths?.revision, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
+    // deck.gl redraws by itself when the view changes.
+    if (!this.renderer) looks.push(...Object.values(this.camera.place), width, height);
+    if (looks.length === this.lastDrawn.length && looks.every((value, i) => value === this.lastDrawn[i])) return;
+    this.lastDrawn = looks;
+    if (this.renderer) return this.renderer.points(props);
     this.first?.paint(this.camera, props);
     this.placeOverlays();
   }
 
-  /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
+  /** Point density in the initial view, from the largest root tile, which samples nearly the whole map. */
   private pointDensity(home: number, points: number): number {
     const root = this.tiles.find((tile) => tile.info.z === 0 && tile.generation === this.largest);
     const key = `${home.toFixed(2)} ${points}`;
@@ -570,12 +570,12 @@ export class MapView {
 
   private afterRender(): void {
     const now = performance.now();
-    if (this.first && (this.space || this.looks.length)) {
+    if (this.first && (this.space || this.lastDrawn.length)) {
       this.first.end();
       this.first = null;
       this.refresh();
     }
-    // Frames while the camera moves tell what this machine can draw.
+    // Frame times while the camera moves measure the machine: halve the budget if it is too slow.
     if (this.lastFrame && now - this.camera.moved < 80 && now - this.lastFrame < 1000) {
       this.slowFrames = now - this.lastFrame > 90 ? this.slowFrames + 1 : Math.max(0, this.slowFrames - 1);
       if (this.slowFrames > 12 && this.budget > BUDGET.software) {
@@ -599,10 +599,10 @@ export class MapView {
     drawMarks(this.elements.overlay, camera, size, outlines.of, state.contours.value ? outlines.contours(camera) : null);
   }
 
-  /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
+  /** The overview map: on wide windows when zoomed in. Its script is loaded on first use. */
   private placeOverview(): void {
     const { width, height } = this.camera.size();
-    const wanted = !this.space && width > NARROW && height >= LEAST_HEIGHT && isCloseUp(this.body, this.camera.free());
+    const wanted = !this.space && width > NARROW_WIDTH && height >= MIN_OVERVIEW_HEIGHT && isCloseUp(this.body, this.camera.free());
     if (!wanted) {
       if (typeof this.overview === "object") this.overview?.end();
       this.overview = null;
@@ -622,10 +622,10 @@ export class MapView {
     }
   }
 
-  /** The shade of all documents: on the flat map, where nothing is singled out and deck.gl draws a sample. */
+  /** The density raster: on the flat map, without isolation or highlight, while a sample is drawn. */
   private placeRaster(): void {
     if (!this.largest.entry.raster) return;
-    const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.here !== null;
+    const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.renderer !== null;
     if (this.raster === null && wanted && this.rate < 1) {
       this.raster = "coming";
       import("./raster").then(
@@ -641,7 +641,7 @@ export class MapView {
     if (shaded !== state.drawn.value.shaded) state.drawn.value = { ...state.drawn.value, shaded };
   }
 
-  /** A sample of the whole map that is always here. */
+  /** Root tiles: a sample of the whole map that is always loaded. */
   private roots(): LoadedTile[] {
     return this.tiles.filter(({ info }) => info.z === 0);
   }
@@ -666,13 +666,13 @@ export class MapView {
     else this.camera.panBy(right, up);
   }
 
-  /** Show the whole of a cluster whose box is this. */
+  /** Zoom to a cluster, whose bounding box is given. */
   frame(cluster: ClusterEntry, box: Box): void {
     if (this.space) this.space.show(cluster, Math.max(box.x1 - box.x0, box.y1 - box.y0));
     else this.camera.moveTo(this.camera.fit(box));
   }
 
-  /** Bring a cluster into view, if it is not. */
+  /** Bring a cluster into view, unless it is visible already. */
   reveal(cluster: ClusterEntry, box: Box): void {
     if (!this.space) return revealCluster(this.camera, box);
     this.space.reveal({ x: cluster.x!, y: cluster.y!, z: cluster.z ?? undefined, cluster: -1 });
@@ -692,8 +692,8 @@ export class MapView {
   }
 }
 
-/** What is drawn of a map in space: tiles whose heights are here. */
-function inSpace(drawn: Drawn, space: Spatial): Drawn {
+/** In 3-D only tiles with loaded heights are drawn. */
+function drawnInSpace(drawn: Drawn, space: Spatial): Drawn {
   const { tiles, loading, failed } = space.drawable(drawn.tiles);
   return {
     ...drawn,

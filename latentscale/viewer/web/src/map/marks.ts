@@ -1,41 +1,41 @@
-/** Rings around chosen points and outlines of chosen clusters, as SVG above the canvas. */
+/** Rings around points and outlines of clusters, as SVG above the canvas. */
 
 import { clusterColour, css } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import * as state from "../state";
 
 const SVG = "http://www.w3.org/2000/svg";
-/** With more clusters isolated, outlines would only be a tangle. */
-const MOST_OUTLINES = 6;
-/** Rings around so many points at most: more would hide the map. */
-const MOST_RINGS = 60;
+/** No outlines if more clusters than this are isolated: they would be a tangle. */
+const MAX_OUTLINES = 6;
+/** Maximum number of rings: more would hide the map. */
+const MAX_RINGS = 60;
 
-/** What one mark is: its element, and the attributes that place it. */
+/** An SVG element to draw, with its attributes. */
 interface Mark {
   kind: "path" | "circle";
   attributes: Record<string, string>;
   colour?: string;
 }
 
-/** Where things are on the screen; on a map in space points have a place of their own, and may have none there. */
+/** Projection to the screen. In 3-D, points are projected with their heights, and may be off screen. */
 export interface Screen {
   project(x: number, y: number): [left: number, top: number];
   onScreen?(point: state.Point): [left: number, top: number] | null;
 }
 
-/** Elements are kept from frame to frame: one that stands still is the same one. */
+/** Draw all marks; elements are reused between frames, so that unchanged ones cause no work. */
 export function drawMarks(
   overlay: SVGSVGElement,
   screen: Screen,
   pointSize: number,
-  /** Outlines of a cluster in units of the map; where there are none, the hull that was published is drawn. */
+  /** Outlines of a cluster in map units; if empty, the published hull is drawn. */
   outlinesOf: (cluster: ClusterEntry) => readonly number[][] = () => [],
-  /** Lines over the whole map, and where their own coordinates are on the screen. */
+  /** Path of the density contours, and its transform to the screen. */
   lines: { d: string; transform: string } | null = null,
 ): void {
   const marks: Mark[] = [];
   if (lines) marks.push({ kind: "path", attributes: { ...lines, class: "contours" } });
-  for (const cluster of state.pointed.value ? [state.pointed.value] : fewIsolated()) {
+  for (const cluster of state.pointed.value ? [state.pointed.value] : outlinedClusters()) {
     const found = outlinesOf(cluster);
     const outline = outlineMark(cluster, found.length ? found : [hullOf(cluster)], screen);
     if (outline) marks.push(outline);
@@ -47,7 +47,7 @@ export function drawMarks(
     marks.push({ kind: "circle", attributes: { cx: left.toFixed(1), cy: top.toFixed(1), r: radius.toFixed(1), class: kind } });
   };
   const radius = pointSize / 2;
-  for (const hit of apart(state.hits.value, screen, radius + 3)) ring(hit, "hit", radius + 3);
+  for (const hit of withoutOverlap(state.hits.value, screen, radius + 3)) ring(hit, "hit", radius + 3);
   if (state.pinned.value) {
     ring(state.pinned.value, "pinned-outer", radius + 7);
     ring(state.pinned.value, "pinned", radius + 4);
@@ -57,10 +57,10 @@ export function drawMarks(
   marks.forEach(({ kind, attributes, colour = "" }, i) => {
     let node = overlay.children[i] as SVGElement | undefined;
     if (node?.tagName !== kind) {
-      const made = document.createElementNS(SVG, kind);
-      if (node) node.replaceWith(made);
-      else overlay.append(made);
-      node = made;
+      const replacement = document.createElementNS(SVG, kind);
+      if (node) node.replaceWith(replacement);
+      else overlay.append(replacement);
+      node = replacement;
     }
     for (const [name, value] of Object.entries(attributes)) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
     node.style.stroke = node.style.fill = colour;
@@ -68,6 +68,7 @@ export function drawMarks(
   while (overlay.children.length > marks.length) overlay.lastElementChild!.remove();
 }
 
+/** The published hull of a cluster, x0, y0, x1, y1, … */
 const hullOf = (cluster: ClusterEntry): readonly number[] =>
   state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
 
@@ -89,18 +90,18 @@ function outlineMark(cluster: ClusterEntry, rings: readonly (readonly number[])[
   };
 }
 
-function fewIsolated(): ClusterEntry[] {
+function outlinedClusters(): ClusterEntry[] {
   const refs = [...state.isolated.value];
-  return refs.length > MOST_OUTLINES ? [] : refs.map((ref) => state.byRef.value.get(ref)).filter((c) => c !== undefined);
+  return refs.length > MAX_OUTLINES ? [] : refs.map((ref) => state.clustersByRef.value.get(ref)).filter((c) => c !== undefined);
 }
 
-/** The best first, none on another: rings that lie over each other hide the points that they are around. */
-function apart(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
-  const kept: [left: number, top: number][] = [];
+/** The first points whose rings do not overlap: overlapping rings would hide the points. */
+function withoutOverlap(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
+  const placed: [left: number, top: number][] = [];
   return points.filter((point) => {
     const at = screen.onScreen ? screen.onScreen(point) : screen.project(point.x, point.y);
-    if (!at || kept.length >= MOST_RINGS || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
-    kept.push(at);
+    if (!at || placed.length >= MAX_RINGS || placed.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
+    placed.push(at);
     return true;
   });
 }

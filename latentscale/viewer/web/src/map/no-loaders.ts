@@ -1,4 +1,4 @@
-/** Replaces loaders.gl, by which deck.gl would fetch data and images: this page fetches all that it shows itself. */
+/** Stub for loaders.gl, with which deck.gl would fetch data and images: this page does all fetching itself. */
 
 export const ImageLoader = {};
 

@@ -1,6 +1,6 @@
-/** Around the islands of clusters, and along equal density: lines made of the root tiles, a sample of the map that is always here. */
+/** Cluster outlines and density contours, computed from the root tiles, a sample of the map that is always loaded. */
 
-import { pointsOf } from "../engine/drawn";
+import { coordinatesOf } from "../engine/drawn-points";
 import type { ClusterEntry } from "../engine/format";
 import { REMOVED, type LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";
@@ -8,7 +8,7 @@ import { densityContours, outlinesOf } from "../engine/outline";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 
-/** Coordinates of contours along the longer side of the map's body: what they are written in. */
+/** Path units along the longer side of the map, in which contours are written. */
 const SIDE = 1000;
 
 export class Outlines {
@@ -18,7 +18,7 @@ export class Outlines {
 
   constructor(private readonly body: Box) {}
 
-  /** What is made from now on is of these. */
+  /** Set the root tiles; cached lines are dropped if they changed. */
   follow(roots: readonly LoadedTile[]): void {
     if (roots.length === this.roots.length && roots.every((tile, i) => tile === this.roots[i])) return;
     this.roots = roots;
@@ -26,25 +26,25 @@ export class Outlines {
     this.lines = null;
   }
 
-  /** Around a cluster, in units of the map. */
+  /** Outlines of a cluster, in map units. */
   readonly of = (cluster: ClusterEntry): readonly number[][] => {
     let found = this.made.get(cluster);
     if (!found) {
       const leaves = new Set(state.leaves.value.get(`${cluster.layer}.${cluster.id}`));
-      this.made.set(cluster, (found = outlinesOf(pointsOf(this.roots, (tile, i) => leaves.has(tile.cluster[i])))));
+      this.made.set(cluster, (found = outlinesOf(coordinatesOf(this.roots, (tile, i) => leaves.has(tile.cluster[i])))));
     }
     return found;
   };
 
-  /** Lines of equal density: the same from frame to frame, but for where they lie on the screen. */
+  /** Density contours as a cached path, with the current transform to the screen. */
   contours(camera: MapCamera): { d: string; transform: string } {
     const { x0, y0, x1, y1 } = this.body;
-    const unit = Math.max(x1 - x0, y1 - y0) / SIDE || 1;
-    this.lines ??= densityContours(pointsOf(this.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
-      .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unit).toFixed(1)).join(" ")}Z`)
+    const unitLength = Math.max(x1 - x0, y1 - y0) / SIDE || 1;
+    this.lines ??= densityContours(coordinatesOf(this.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
+      .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unitLength).toFixed(1)).join(" ")}Z`)
       .join("");
     const [left, top] = camera.project(x0, y0);
-    const scale = unit * camera.scale;
+    const scale = unitLength * camera.scale;
     return { d: this.lines, transform: `matrix(${scale} 0 0 ${-scale} ${left} ${top})` };
   }
 }

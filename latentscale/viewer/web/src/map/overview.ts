@@ -1,17 +1,17 @@
-/** A small picture of the whole map in a corner while the window shows little of it: where it is, and a way elsewhere. */
+/** The overview map: a small picture of the whole map that shows the current view, and navigates on click. */
 
-import { cover } from "../covers";
+import { obstacleRef } from "../obstacles";
 import type { LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";
-import { stepOf } from "../engine/places";
-import { frameIn, overviewBox } from "../engine/overview";
+import { stepOf } from "../engine/positions";
+import { viewFrame, overviewBox } from "../engine/overview";
 import type { MapCamera } from "./camera";
 import type { Shading } from "./shading";
 
-/** The longer and the shorter side of the picture are at most so many px. */
-const LARGEST = { width: 168, height: 132 };
-/** Pixels of the frame at least: smaller, it could not be seen. */
-const LEAST_FRAME = 6;
+/** Maximum width and height in px. */
+const MAX_SIZE = { width: 168, height: 132 };
+/** Minimum size of the view rectangle in px, to stay visible. */
+const MIN_FRAME = 6;
 
 export class Overview {
   private readonly root = document.createElement("div");
@@ -19,7 +19,7 @@ export class Overview {
   private readonly frame = document.createElement("div");
   private readonly box: Box;
   private readonly size: { width: number; height: number };
-  private readonly covered = cover(null);
+  private readonly covered = obstacleRef(null);
   private drawn: readonly unknown[] = [];
 
   constructor(
@@ -27,7 +27,7 @@ export class Overview {
     private readonly camera: MapCamera,
     body: Box,
   ) {
-    ({ box: this.box, ...this.size } = overviewBox(body, LARGEST));
+    ({ box: this.box, ...this.size } = overviewBox(body, MAX_SIZE));
     this.root.className = "card overview";
     this.root.setAttribute("aria-hidden", "true");
     this.root.title = "The whole map, and the part that is in the window: press to go there";
@@ -49,7 +49,7 @@ export class Overview {
     this.covered(this.root);
   }
 
-  /** The place that is pressed comes to the middle of the window's free part. */
+  /** Centre the pressed position in the uncovered part of the window. */
   private go(event: PointerEvent, milliseconds: number): void {
     const { left, top } = this.canvas.getBoundingClientRect();
     const { box, size, camera } = this;
@@ -60,9 +60,9 @@ export class Overview {
     camera.moveTo({ x: x + place.x - (free.x0 + free.x1) / 2, y: y + place.y - (free.y0 + free.y1) / 2, zoom: place.zoom }, milliseconds);
   }
 
-  /** Points as they are coloured on the map, of root tiles: a sample of the whole. What is dimmed there is left out. */
+  /** Draw the root tiles' points in the map's colours; dimmed ones are left out. */
   draw(roots: readonly LoadedTile[], shading: Shading): void {
-    const looks = [...roots, shading.clusters, shading.shades, shading.key, shading.come];
+    const looks = [...roots, shading.clusters, shading.shades, shading.key, shading.revision];
     if (looks.length === this.drawn.length && looks.every((one, i) => one === this.drawn[i])) return;
     this.drawn = looks;
     const { width, height } = this.canvas;
@@ -86,9 +86,9 @@ export class Overview {
     this.canvas.getContext("2d")!.putImageData(picture, 0, 0);
   }
 
-  /** The frame around what is in the window. */
+  /** Place the rectangle of the current view. */
   place(): void {
-    const { left, top, width, height, beyond } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    const { left, top, width, height, beyond } = viewFrame(this.box, this.size, this.camera.free(), MIN_FRAME);
     this.frame.classList.toggle("beyond", beyond);
     Object.assign(this.frame.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
   }

@@ -1,43 +1,43 @@
-/** Pointing at documents: the one under the pointer, and the one that is pinned. */
+/** Pointer interaction with documents: hovering and pinning. */
 
-import { settled } from "../covers";
+import { layoutSettled } from "../obstacles";
 import type { ClusterEntry } from "../engine/format";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
-import { placeAt } from "../engine/places";
+import { positionAt } from "../engine/positions";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 import type { Spatial } from "./spatial";
 
-/** Milliseconds of rest before a document is read. */
-const DWELL = 120;
-/** Milliseconds after which a map that was moved is at rest. */
-const REST = 100;
-/** Pixels within which a point is meant: a finger covers more than a pointer. */
-const REACH = { mouse: 8, touch: 18 };
-/** A click moves less than this many pixels. */
-const STILL = 5;
+/** Delay before the hovered document is read. */
+const HOVER_DELAY_MS = 120;
+/** Delay after a move before the map counts as idle. */
+const SETTLE_MS = 100;
+/** Pick radius in px; larger for touch. */
+const PICK_RADIUS = { mouse: 8, touch: 18 };
+/** Maximum movement of a click in px. */
+const CLICK_SLOP = 5;
 
 export interface Scene {
   tiles(): readonly LoadedTile[];
   pointSize(): number;
   shows(tile: LoadedTile, index: number): boolean;
-  /** The cluster whose label is at a position of the screen. */
+  /** The cluster whose label is at a screen position. */
   labelAt(left: number, top: number): ClusterEntry | null;
-  /** Zoom from which single documents can be told apart. */
+  /** Zoom at which single documents are distinguishable. */
   closeZoom(): number;
-  /** The map in space, while it is turned. */
+  /** The 3-D view; null on the flat map. */
   space(): Spatial | null;
 }
 
 export class Pointing {
-  /** Where it hovers; none while it drags or touches. */
+  /** Position of a hovering pointer; null while dragging or touching. */
   private pointer: { x: number; y: number } | null = null;
   /** The cluster whose label is under the pointer. */
-  private named: ClusterEntry | null = null;
+  private hoveredLabel: ClusterEntry | null = null;
   private dwell = 0;
   private resting = 0;
-  /** The document that could not be read when it was last asked for. */
+  /** The last failed pin, for a retry. */
   private failed: (() => Promise<void>) | null = null;
 
   constructor(
@@ -49,7 +49,7 @@ export class Pointing {
   listen(canvas: HTMLCanvasElement): void {
     let down: { x: number; y: number } | null = null;
     canvas.addEventListener("pointermove", (event) => {
-      this.pointer = event.buttons === 0 ? hovering(event) : null;
+      this.pointer = event.buttons === 0 ? hoverPosition(event) : null;
       this.hover();
     });
     canvas.addEventListener("pointerleave", () => {
@@ -62,17 +62,17 @@ export class Pointing {
       this.clear();
     });
     canvas.addEventListener("pointerup", (event) => {
-      this.pointer = hovering(event);
-      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) return this.look();
+      this.pointer = hoverPosition(event);
+      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > CLICK_SLOP) return this.look();
       const label = this.scene.labelAt(event.offsetX, event.offsetY);
       if (label) return this.choose(label);
-      const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? REACH.touch : REACH.mouse);
+      const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? PICK_RADIUS.touch : PICK_RADIUS.mouse);
       if (picked) void this.pin(picked);
       else state.pinned.value = null;
     });
   }
 
-  /** A click on a label chooses its cluster, and another one all clusters again. */
+  /** A click on a label isolates its cluster; another click shows all clusters again. */
   private choose(cluster: ClusterEntry): void {
     const ref = `${cluster.layer}.${cluster.id}`;
     const alone = state.isolated.value.size === 1 && state.isolated.value.has(ref);
@@ -80,12 +80,12 @@ export class Pointing {
     state.isolated.value = new Set(alone ? [] : [ref]);
   }
 
-  /** Ask again for the document that could not be read. */
+  /** Retry the pin that failed. */
   retry(): void {
     if (this.failed) void this.whilePinning(this.failed);
   }
 
-  /** Nothing is pointed at until the pointer moves over the map again. */
+  /** Clear the hover until the pointer moves over the map again. */
   leave(): void {
     clearTimeout(this.resting);
     this.pointer = null;
@@ -93,22 +93,22 @@ export class Pointing {
   }
 
   get onLabel(): boolean {
-    return this.named !== null;
+    return this.hoveredLabel !== null;
   }
 
-  /** The pointer is over another position of the map: what lies there is hovered once the map rests. */
+  /** The map moved under the pointer: hover again once it is idle. */
   mapMoved(): void {
     this.clear();
     this.look();
   }
 
-  /** Look again under a pointer that rests: points came or went, or are shown or hidden now. */
+  /** Hover again under a resting pointer: the visible points have changed. */
   look(): void {
     clearTimeout(this.resting);
-    if (this.pointer) this.resting = window.setTimeout(() => this.hover(), REST);
+    if (this.pointer) this.resting = window.setTimeout(() => this.hover(), SETTLE_MS);
   }
 
-  /** Pin the document nearest the middle of the window: the way without a pointer. */
+  /** Pin the document nearest the middle of the window, for keyboard use. */
   async pinCentre(): Promise<void> {
     const { width, height } = this.camera.size();
     const picked = this.pick(width / 2, height / 2, Math.min(width, height) / 4);
@@ -128,7 +128,7 @@ export class Pointing {
     });
   }
 
-  /** Pin a document by its place in a generation. */
+  /** Pin a document by its generation and position. */
   async pinAt({ generation, position }: state.Row): Promise<void> {
     await this.whilePinning(() => this.pinPosition(generation, position, true));
   }
@@ -137,13 +137,13 @@ export class Pointing {
     const info = await generation.tileOf(position);
     const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
     const i = position - info.first;
-    // Where these cannot be read, the map says so, and draws it where its tile has it.
+    // If this fails, the map reports it, and the tile's own position is used.
     if (generation.isCoarse(tile, this.camera.scale)) await generation.refine(tile).catch(() => undefined);
-    const [x, y] = placeAt(tile, i);
+    const [x, y] = positionAt(tile, i);
     state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number, position };
     state.notice.value = null;
     if (!move) return;
-    await settled();
+    await layoutSettled();
     const space = this.scene.space();
     if (space) space.reveal(state.pinned.value);
     else this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
@@ -162,7 +162,7 @@ export class Pointing {
       const document = await tile.generation.document(tile.info.first + index);
       state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number, position: tile.info.first + index };
       state.notice.value = null;
-      await settled();
+      await layoutSettled();
       const space = this.scene.space();
       if (space) space.reveal(state.pinned.value);
       else this.camera.reveal(x, y);
@@ -184,7 +184,7 @@ export class Pointing {
 
   private clear(): void {
     clearTimeout(this.dwell);
-    if (this.named) state.pointed.value = this.named = null;
+    if (this.hoveredLabel) state.pointed.value = this.hoveredLabel = null;
     state.hovered.value = null;
     state.hoverCard.value = null;
   }
@@ -192,9 +192,9 @@ export class Pointing {
   private hover(): void {
     if (!this.pointer) return;
     const label = this.scene.labelAt(this.pointer.x, this.pointer.y);
-    if (label !== this.named) this.clear();
-    if (label) return void (state.pointed.value = this.named = label);
-    const picked = this.pick(this.pointer.x, this.pointer.y, REACH.mouse);
+    if (label !== this.hoveredLabel) this.clear();
+    if (label) return void (state.pointed.value = this.hoveredLabel = label);
+    const picked = this.pick(this.pointer.x, this.pointer.y, PICK_RADIUS.mouse);
     if (!picked) return this.clear();
     const { tile, index, x, y } = picked;
     const position = tile.info.first + index;
@@ -218,9 +218,9 @@ export class Pointing {
         .catch(() => {
           if (still()) state.hovered.value = { ...state.hovered.value!, failed: true };
         });
-    }, DWELL);
+    }, HOVER_DELAY_MS);
   }
 }
 
-const hovering = (event: PointerEvent): { x: number; y: number } | null =>
+const hoverPosition = (event: PointerEvent): { x: number; y: number } | null =>
   event.pointerType === "touch" ? null : { x: event.offsetX, y: event.offsetY };

@@ -1,14 +1,14 @@
-/** The one deck.gl layer of the page: every visible tile is one draw of points, coloured through a palette texture. */
+/** The page's only deck.gl layer: each visible tile is one draw call of points, coloured through a palette texture. */
 
 import { Layer, type LayerProps, type UpdateParameters } from "@deck.gl/core";
 import type { Buffer, Device, RenderPass, Texture } from "@luma.gl/core";
 import { Model } from "@luma.gl/engine";
 import type { LoadedTile } from "../engine/generation";
 import type { Palette } from "../engine/colour";
-import { STEPS } from "../engine/places";
-import type { Growths } from "./growths";
+import { STEPS } from "../engine/positions";
+import type { SizeFactors } from "./size-factors";
 
-/** A luma.gl 9.4 uniform block is read line by line: one member a line. */
+/** luma.gl 9.4 parses uniform blocks by line: one member per line. */
 const block = /* glsl */ `\
 layout(std140) uniform pyramidUniforms {
   vec2 whole;
@@ -65,23 +65,23 @@ const pyramidModule = {
 } as const;
 
 /**
- * How a layer places a point, of which `steps` along the edges of the tile are known: what it declares, its position and by
- * what factor it grows, and what follows its colour.
+ * Shader code by which a layer positions points, given `steps` along the tile's edges: declarations, position and size
+ * factor, and code after the colour.
  */
-export interface Placing {
+export interface PointPlacement {
   declared: string;
   position: string;
   finish: string;
 }
 
-const FLAT: Placing = {
+const FLAT: PointPlacement = {
   declared: "",
-  // Whole steps first, which are exact: what is left close to the middle is small.
+  // Subtract whole steps first, which is exact: the small remainder keeps precision near the centre.
   position: /* glsl */ `gl_Position = vec4((steps - pyramid.whole - pyramid.rest) * pyramid.scale, 0.0, 1.0);`,
   finish: "",
 };
 
-const vertexShader = ({ declared, position, finish }: Placing): string => /* glsl */ `\
+const vertexShader = ({ declared, position, finish }: PointPlacement): string => /* glsl */ `\
 #version 300 es
 #define SHADER_NAME pyramid-vertex
 in vec2 positions;
@@ -162,32 +162,32 @@ void main(void) {
 
 export interface PyramidLayerProps extends LayerProps {
   tiles: readonly LoadedTile[];
-  /** Colour of each cluster; alpha 0 dims it. */
+  /** Colour of each cluster; alpha 0 means dimmed. */
   clusterPalette: Palette;
-  /** Colour of each shade, and which shade each point of a tile has; null colours by cluster. */
+  /** Palette of the colour column, and the index of each point of a tile in it; null colours by cluster. */
   shadePalette: Palette | null;
   shades: ((tile: LoadedTile) => Uint8Array | Uint16Array | null) | null;
-  /** Changes when the values of `shades` do. */
+  /** Version of the values of `shades`. */
   shadeKey: string;
-  /** 1 for each point of a tile that is lit, null for all; the others are dimmed. */
+  /** Mask of the lit points of a tile, null for all; the others are dimmed. */
   lit: (tile: LoadedTile) => Uint8Array | null;
   litKey: string;
-  /** Factors of the points' diameters, by tile; null where all are as large. */
-  growths: Growths | null;
+  /** Diameter factors by tile; null for uniform size. */
+  growths: SizeFactors | null;
   pointSize: number;
   pointOpacity: number;
   dimmedOpacity: number;
-  /** Whether clusters are not known: all points are grey, and none is dimmed. */
+  /** Whether clusters are unknown: all points are grey and none is dimmed. */
   plain: boolean;
-  /** Whether the ground is dark. */
+  /** Whether the background is dark. */
   dark: boolean;
-  /** Whether any point can be noise or dimmed. */
+  /** Whether any point may be noise or dimmed, which needs two passes. */
   layered: boolean;
 }
 
-/** What a layer that places points elsewhere brings along. */
+/** Shader program of a layer that positions points differently. */
 export interface Program {
-  placing: Placing;
+  placing: PointPlacement;
   fs: string;
   modules: readonly unknown[];
   layout: readonly { name: string; format: "float32x2" }[];
@@ -196,7 +196,7 @@ export interface Program {
 
 interface TileBuffers {
   positions: Buffer;
-  /** What is between a tile's steps, where that is known. */
+  /** Refined positions between a tile's steps, if loaded. */
   fines: Buffer | null;
   placed: LoadedTile["xy"];
   clusters: Buffer;
@@ -204,10 +204,10 @@ interface TileBuffers {
   shades: Buffer | null;
   shadeKey: string;
   growths: Buffer | null;
-  grownBy: Growths | null;
+  grownBy: SizeFactors | null;
 }
 
-const NOTHING = { uniforms: {}, attributes: {} };
+const NO_EXTRAS = { uniforms: {}, attributes: {} };
 
 export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> extends Layer<Props> {
   static override layerName = "PyramidLayer";
@@ -223,15 +223,17 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     return { placing: FLAT, fs, modules: [], layout: [], depth: false };
   }
 
-  /** Uniforms and buffers of a tile beyond those of all layers; null where it cannot be drawn. */
+  /** Additional uniforms and buffers of a tile; null if it cannot be drawn. */
   protected extra(_tile: LoadedTile): { uniforms: Record<string, Record<string, unknown>>; attributes: Record<string, Buffer> } | null {
-    return NOTHING;
+    return NO_EXTRAS;
   }
 
-  /** A tile's points are drawn no more. */
+  /** Release resources of a tile that is no longer drawn. */
   protected forget(_tile: LoadedTile): void {}
 
-  /** None: deck.gl would set its own shader modules (picking, projection, lights), which this layer has no use for. */
+  /**
+   * None, since deck.gl would set its own shader modules (picking, projection, lights), which this layer does not use.
+   */
   override getModels(): Model[] {
     return [];
   }
@@ -283,9 +285,9 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
       this.setState({ shadeTexture: paletteTexture(device, props.shadePalette) });
     }
     if (props.tiles !== oldProps.tiles) {
-      const kept = new Set(props.tiles);
+      const current = new Set(props.tiles);
       for (const [tile, buffers] of this.state.buffers) {
-        if (kept.has(tile)) continue;
+        if (current.has(tile)) continue;
         destroyBuffers(buffers);
         this.state.buffers.delete(tile);
         this.forget(tile);
@@ -303,14 +305,14 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     const perUnit: [number, number] = [(2 * scale) / viewport.width, (2 * scale) / viewport.height];
     const pixelRatio = device.getDefaultCanvasContext().cssToDeviceRatio();
     model.setBindings({ clusterPalette: clusterTexture, shadePalette: shadeTexture });
-    // In space what is dimmed comes last: it must not hide what lies behind it.
+    // In 3-D dimmed points are drawn last: they must not occlude what is behind them.
     const passes = !layered ? [0] : this.program().depth ? [0, 1] : [1, 0];
     for (const [under, tile] of passes.flatMap((under) => tiles.map((tile) => [under, tile] as const))) {
       const extra = this.extra(tile);
       if (!extra) continue;
       const buffers = this.buffersOf(tile);
       const { bounds } = tile;
-      // In double precision here, once a tile: inside the tile 65,536 steps are exact at any depth.
+      // Computed in double precision per tile; within a tile 65,536 steps are exact at any depth.
       const step = (bounds.x1 - bounds.x0) / STEPS;
       const middle = [(cx - bounds.x0) / step, (cy - bounds.y0) / step];
       const uniforms: PyramidUniforms = {
@@ -365,7 +367,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     let buffers = this.state.buffers.get(tile);
     if (!buffers) {
       buffers = {
-        ...placesOf(device, tile),
+        ...positionBuffers(device, tile),
         clusters: device.createBuffer({ data: this.clustersOf(tile) }),
         litKey: this.props.litKey,
         shades: null,
@@ -378,7 +380,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     if (buffers.placed !== tile.xy) {
       buffers.positions.destroy();
       buffers.fines?.destroy();
-      Object.assign(buffers, placesOf(device, tile));
+      Object.assign(buffers, positionBuffers(device, tile));
     }
     const { shades, shadeKey, growths, litKey } = this.props;
     if (buffers.litKey !== litKey) {
@@ -406,8 +408,8 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
   }
 }
 
-/** A tile's own steps, and apart from them what lies between: a float has room for one as well as the other. */
-function placesOf(device: Device, { xy, steps, count }: LoadedTile): Pick<TileBuffers, "positions" | "fines" | "placed"> {
+/** Position buffers: whole steps, and separately the refinement, since a single float cannot hold both. */
+function positionBuffers(device: Device, { xy, steps, count }: LoadedTile): Pick<TileBuffers, "positions" | "fines" | "placed"> {
   if (xy instanceof Uint16Array) return { positions: device.createBuffer({ data: xy }), fines: null, placed: xy };
   const within = steps / STEPS;
   const [whole, rest] = [new Uint16Array(2 * count), new Uint8Array(2 * count)];

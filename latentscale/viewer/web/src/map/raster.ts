@@ -1,19 +1,19 @@
-/** A shade behind the points of a large map: where all documents lie, while a sample of them is drawn. */
+/** Density raster of all documents, drawn behind the points of a large map while these are a sample. */
 
 import { decodeColumn } from "../engine/parquet";
 import type { Generation } from "../engine/generation";
-import { decoded } from "../engine/store";
+import { decodeFile } from "../engine/store";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 
-/** The value of the densest cell. */
-const MOST = 252;
-/** It helps while less than this part of the documents is drawn. */
-const SAMPLE = 0.7;
-/** Pixels of a cell from which the shade fades, and where it is gone: beyond them cells would be seen, not a density. */
-const FADES = 12;
-const GONE = 28;
-/** How much of the ink the densest cell has; by this power of it, so that a few documents far out are no cloud. */
+/** Value of the densest cell. */
+const MAX_VALUE = 252;
+/** Shown while less than this share of the documents is drawn. */
+const MAX_RATE = 0.7;
+/** Cell sizes in px at which the raster starts to fade and disappears: larger cells would be visible as squares. */
+const FADE_START = 12;
+const FADE_END = 28;
+/** Exponent of the opacity by density, so that outliers do not form a cloud. */
 const POWER = 1.5;
 const INK = { dark: { rgb: [196, 206, 224], most: 0.42 }, light: { rgb: [60, 66, 84], most: 0.3 } } as const;
 
@@ -23,7 +23,7 @@ export class Raster {
   private asked = false;
   private painted = "";
 
-  /** Below the canvas of the map, which is clear where no point is. */
+  /** Inserted below the map's canvas, which is transparent between points. */
   constructor(
     map: HTMLCanvasElement,
     private readonly generation: Generation,
@@ -36,14 +36,14 @@ export class Raster {
     map.parentElement!.prepend(this.canvas);
   }
 
-  /** Draw it where it belongs, of this part of the documents, or not at all; whether it is seen. */
+  /** Place the raster, or hide it; `rate` is the share of documents drawn. Returns whether it is visible. */
   place(rate: number, wanted: boolean): boolean {
     const { entry, tree } = this.generation;
     const cells = entry.raster ?? 0;
     const bounds = tree.bounds({ z: 0, x: 0, y: 0 });
     const { scale } = this.camera;
     const cell = (entry.side / cells) * scale;
-    const seen = wanted && cells > 0 && rate < SAMPLE && cell < GONE;
+    const seen = wanted && cells > 0 && rate < MAX_RATE && cell < FADE_END;
     if (seen && !this.asked) void this.read(cells);
     if (!seen || !this.values) {
       this.canvas.hidden = true;
@@ -52,7 +52,7 @@ export class Raster {
     this.paint(cells);
     const [left, top] = this.camera.project(bounds.x0, bounds.y1);
     this.canvas.style.transform = `translate(${left}px, ${top}px) scale(${cell})`;
-    this.canvas.style.opacity = Math.min(1, (GONE - cell) / (GONE - FADES)).toFixed(3);
+    this.canvas.style.opacity = Math.min(1, (FADE_END - cell) / (FADE_END - FADE_START)).toFixed(3);
     this.canvas.hidden = false;
     return true;
   }
@@ -70,7 +70,7 @@ export class Raster {
     try {
       const name = "density.parquet";
       const bytes = await this.generation.bytes(name);
-      this.values = await decoded(this.generation.name(name), () => decodeColumn(bytes, cells * cells));
+      this.values = await decodeFile(this.generation.name(name), () => decodeColumn(bytes, cells * cells));
     } catch (error) {
       state.report("The shade of all documents", error as Error);
     }
@@ -86,10 +86,10 @@ export class Raster {
     const picture = new ImageData(cells, cells);
     const { data } = picture;
     this.values!.forEach((value, i) => {
-      // The first row is the lowest of the map.
+      // Rows are stored bottom to top.
       const at = 4 * ((cells - 1 - Math.floor(i / cells)) * cells + (i % cells));
       data.set(rgb, at);
-      data[at + 3] = 255 * (value / MOST) ** POWER * most;
+      data[at + 3] = 255 * (value / MAX_VALUE) ** POWER * most;
     });
     this.canvas.getContext("2d")!.putImageData(picture, 0, 0);
   }

@@ -4,10 +4,10 @@ import type { ClusterDetail, ClusterEntry } from "../engine/format";
 import type { Box } from "../engine/lod";
 import type { MapCamera } from "./camera";
 
-/** Less of the cluster, or of the free part of the window where the cluster is larger, is not seen as the cluster. */
-const ENOUGH = 0.5;
+/** A cluster counts as visible if this share of it, or of the uncovered window if it is larger, is visible. */
+const MIN_VISIBLE = 0.5;
 
-/** The box of a cluster's outline, or of its label where there is none. */
+/** Bounding box of a cluster's hull and label position; null without a position. */
 export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undefined): Box | null {
   if (x === null || y === null) return null;
   const flat = detail?.hull ?? [];
@@ -16,14 +16,14 @@ export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undef
   return { x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs), y1: Math.max(...ys) };
 }
 
-/** Move to a cluster only if little of it can be seen beside the panels: who looks at a part of it, close up, means to stay. */
+/** Move to a cluster only if little of it is visible: a user zoomed into part of it wants to stay there. */
 export function revealCluster(camera: MapCamera, box: Box): void {
   const free = camera.free();
-  const across = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);
-  const along = Math.min(box.y1, free.y1) - Math.max(box.y0, free.y0);
-  const least = ENOUGH * Math.min(area(box), area(free));
-  const seen = across > 0 && along > 0 && across * along >= least;
-  if (seen) return;
+  const overlapX = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);
+  const overlapY = Math.min(box.y1, free.y1) - Math.max(box.y0, free.y0);
+  const minArea = MIN_VISIBLE * Math.min(area(box), area(free));
+  const isVisible = overlapX > 0 && overlapY > 0 && overlapX * overlapY >= minArea;
+  if (isVisible) return;
   if (fits(box, free)) camera.reveal((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2);
   else camera.moveTo(camera.fit(box));
 }

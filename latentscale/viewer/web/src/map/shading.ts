@@ -1,6 +1,6 @@
-/** The palettes by which points are coloured, and the columns that say which colour each point has. */
+/** Palettes of the point colours, and the palette index of each point. */
 
-import { BAND_NAMES, bandColour, bandOf, BANDS, BANDS_COLUMN } from "../engine/bands";
+import { BAND_NAMES, bandColour, bandOf, BANDS, BANDS_COLUMN } from "../engine/density-bands";
 import {
   addedColour,
   categoryColour,
@@ -22,22 +22,22 @@ import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
 import { maskOf } from "../engine/selection";
 import * as state from "../state";
 
-/** Columns of tiles that are kept, and how many go at once when there are more. */
-const KEPT = 600;
-const DROPPED = 200;
+/** Maximum number of cached tile columns, and how many are evicted at once. */
+const MAX_CACHED = 600;
+const EVICTED = 200;
 
-/** Whether points have the hues of their clusters: while they have others, a hue names no cluster. */
+/** Whether points have their cluster's hue; otherwise a hue does not identify a cluster. */
 export const hasHues = (): boolean => /^(cluster|layer:|nearest)/.test(state.colour.value);
 
 export class Shading {
-  /** Colour of each cluster; alpha 0 dims it. */
+  /** Colour of each cluster; alpha 0 means dimmed. */
   clusters: Palette = emptyPalette(2);
-  /** Colour of each shade; null while points have the colours of their clusters. */
+  /** Palette of the colour column; null when colouring by cluster. */
   shades: Palette | null = null;
-  /** Changes when the shades of points do. */
+  /** Version of the points' palette indices. */
   key = "";
-  /** Changes when a column of a tile has come, or has failed to. */
-  come = 0;
+  /** Version: incremented when a tile column has arrived or failed. */
+  revision = 0;
   private turn = 0;
   private readonly columns = new Map<string, Float32Array | "loading" | "missing">();
   private readonly arrays = new WeakMap<LoadedTile, { key: string; values: Uint16Array }>();
@@ -47,7 +47,7 @@ export class Shading {
     private readonly problem: (error: Error) => void,
   ) {}
 
-  /** Reads the signals that colours follow from, so that an effect around it runs again with them. */
+  /** Recompute the palettes. Reads signals, so that an enclosing effect reruns when they change. */
   update(): void {
     const theme = state.theme.value;
     const clusters: readonly state.Hue[] = state.labels.value?.clusters ?? state.hues.value;
@@ -55,18 +55,18 @@ export class Shading {
     const shown = state.shownClusters.value;
     const layer = /^layer:(\d+)$/.exec(colour);
     const isShown = (id: number) => !shown || shown.has(id);
-    const own = (cluster: state.Hue) => {
-      const entry = layer && state.byRef.value.get(`0.${cluster.id}`);
+    const colourOf = (cluster: state.Hue) => {
+      const entry = layer && state.clustersByRef.value.get(`0.${cluster.id}`);
       const at = entry ? state.ancestor(entry, Number(layer[1])) : cluster;
       return clusterColour(at.hue, at.shade, theme);
     };
     const nearest = colour === "nearest_cluster";
     const column = state.column.value;
-    this.clusters = clusterPalette(clusters, own, NOISE[theme], nearest ? () => true : isShown);
+    this.clusters = clusterPalette(clusters, colourOf, NOISE[theme], nearest ? () => true : isShown);
     this.shades = null;
     this.key = "";
     if (nearest) {
-      this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
+      this.shades = clusterPalette(clusters, colourOf, NOISE[theme], isShown);
       this.key = colour;
     } else if (colour === BANDS) {
       this.shades = bandPalette(theme);
@@ -81,7 +81,7 @@ export class Shading {
     this.changed();
   }
 
-  /** Ask for the colour column of tiles that have none yet. */
+  /** Request the colour column of tiles that lack it. */
   fetch(tiles: readonly LoadedTile[]): void {
     if (!this.shades) return;
     for (const tile of tiles) {
@@ -98,14 +98,16 @@ export class Shading {
           this.problem(error);
         })
         .finally(() => {
-          this.come += 1;
+          this.revision += 1;
           this.changed();
         });
     }
-    if (this.columns.size > KEPT) for (const name of [...this.columns.keys()].slice(0, DROPPED)) this.columns.delete(name);
+    if (this.columns.size > MAX_CACHED) for (const name of [...this.columns.keys()].slice(0, EVICTED)) this.columns.delete(name);
   }
 
-  /** Whether a column of these tiles is on its way, and how many of their documents have none: they are grey. */
+  /**
+   * Whether a colour column of these tiles is loading, and the number of documents that are grey since theirs failed.
+   */
   progress(tiles: readonly LoadedTile[]): { reading: boolean; grey: number } {
     let reading = false;
     let grey = 0;
@@ -113,25 +115,25 @@ export class Shading {
       const source = sourceOf(tile);
       const found = source && this.columns.get(nameOf(tile, source));
       if (found === "loading") reading = true;
-      if (found === "missing") grey += tile.count - tile.gone;
+      if (found === "missing") grey += tile.count - tile.removed;
     }
     return { reading, grey };
   }
 
-  /** Ask again for what could not be read. */
+  /** Allow failed columns to be requested again. */
   retry(): void {
     for (const [name, found] of this.columns) if (found === "missing") this.columns.delete(name);
   }
 
-  /** A tile's shades, or null while its column is loading. */
+  /** Palette indices of a tile's points; null while its column is loading. */
   of(tile: LoadedTile): Uint16Array | null {
-    const kept = this.arrays.get(tile);
-    if (kept?.key === this.key) return kept.values;
+    const cached = this.arrays.get(tile);
+    if (cached?.key === this.key) return cached.values;
     const column = state.colour.value;
     const shades = new Uint16Array(tile.count);
     const source = sourceOf(tile);
     if (!source) {
-      // Nothing to fetch: all of a generation have the same shade.
+      // No column to fetch: uniform over a generation, or from tags.
       shades.fill(column === ADDED ? tile.generation.number : NO_VALUE);
       if (column === state.TAGS)
         state.tagged.value.forEach(({ documents }, code) => {
@@ -154,18 +156,18 @@ export class Shading {
     return shades;
   }
 
-  /** Whether a point can be seen, and so picked. */
+  /** Whether a point is visible, and so can be picked. */
   shows(tile: LoadedTile, i: number): boolean {
     if (tile.cluster[i] < -1) return false;
     if (state.labels.value && !this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
     if (!this.shades) return true;
-    const kept = this.arrays.get(tile);
-    // Grey until its column is here, and to be read all the same.
-    return kept?.key !== this.key || this.shades.data[4 * kept.values[i] + 3] > 0;
+    const cached = this.arrays.get(tile);
+    // Until its column is loaded a point is grey, and can be picked.
+    return cached?.key !== this.key || this.shades.data[4 * cached.values[i] + 3] > 0;
   }
 }
 
-/** Where a tile's generation keeps the column that colours; null where none of its points differ. */
+/** Source of the colour column in a tile's generation; null if there is none to read. */
 function sourceOf(tile: LoadedTile): Source | null {
   const column = state.colour.value;
   if (column === ADDED || column === state.TAGS) return null;
@@ -175,8 +177,8 @@ function sourceOf(tile: LoadedTile): Source | null {
 
 const nameOf = (tile: LoadedTile, source: Source): string => `${tile.generation.number}/${source.id}/${tile.info.key}`;
 
-/** The colour of a category, or of what has none. */
-export function codeColour(column: CategoryColumn, code: number, theme: Theme): Rgb {
+/** Colour of a category code, including all other values and no value. */
+export function categoryCodeColour(column: CategoryColumn, code: number, theme: Theme): Rgb {
   if (column.id === ADDED) return addedColour(code, column.categories.length, theme);
   if (code === NO_VALUE) return NULL_COLOUR[theme];
   return code >= OTHER ? NOISE[theme] : categoryColour(code, theme);
@@ -185,7 +187,7 @@ export function codeColour(column: CategoryColumn, code: number, theme: Theme): 
 function codePalette(column: CategoryColumn): Palette {
   const palette = emptyPalette(256);
   for (let code = 0; code < 256; code++)
-    setColour(palette, code, codeColour(column, code, state.theme.value), 255);
+    setColour(palette, code, categoryCodeColour(column, code, state.theme.value), 255);
   return palette;
 }
 

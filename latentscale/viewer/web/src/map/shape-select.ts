@@ -1,30 +1,33 @@
-/** Boxes and lassos drawn over the map: with Shift and the pointer, or with a tool that was chosen, by a finger too. */
+/** Box and lasso selection: with Shift and a drag, or with a selection tool, which also works by touch. */
 
 import type { Operation } from "../engine/selection";
 
-/** A shape of fewer pixels is a click. */
-const LEAST = 4;
-/** Pixels between two corners of a lasso. */
-const STEP = 3;
+/** Minimum extent of a shape in px; less is a click. */
+const MIN_SIZE = 4;
+/** Distance in px between lasso vertices. */
+const LASSO_STEP = 3;
 const SVG = "http://www.w3.org/2000/svg";
 
 export type Corner = [left: number, top: number];
 export type Tool = "box" | "lasso";
 
-export interface Drawing {
-  /** Whether the map lies flat: what is drawn over a map in space is no area of it. */
+export interface ShapeHost {
+  /** Whether the map is flat: a shape drawn over a 3-D map has no area on it. */
   flat(): boolean;
-  /** What was chosen to be drawn; null: only Shift draws. */
+  /** The active tool; null if only Shift starts a shape. */
   tool(): Tool | null;
-  /** What a shape does where no key says it. */
+  /** How a shape is combined with the selection, without modifier keys. */
   operation(): Operation;
-  /** A shape is being drawn: what the pointer rests on is not meant. */
+  /** A shape was started: hovering ends. */
   begun(): void;
   done(corners: Corner[], operation: Operation): void;
 }
 
-/** Without a tool Shift is what draws, so that it says nothing else; with one, Shift adds and Alt takes away. */
-function asked(event: PointerEvent, drawing: Drawing): { tool: Tool; operation: Operation } | null {
+/**
+ * The shape that a pointer event starts, or null. Without a tool Shift starts one and has no other meaning; with one,
+ * Shift adds and Alt subtracts.
+ */
+function requestedShape(event: PointerEvent, drawing: ShapeHost): { tool: Tool; operation: Operation } | null {
   if (!drawing.flat()) return null;
   const tool = drawing.tool();
   const operation = drawing.operation();
@@ -33,13 +36,13 @@ function asked(event: PointerEvent, drawing: Drawing): { tool: Tool; operation: 
   return { tool, operation: shiftKey && altKey ? "intersect" : shiftKey ? "add" : altKey ? "subtract" : operation };
 }
 
-/** Listen on the element that holds the canvas, before the canvas does: the map must not move with the pointer. */
-export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: Drawing): () => void {
-  let begun: { tool: Tool; operation: Operation; pointer: number } | null = null;
+/** Listen on the canvas's parent in the capture phase, so that the map does not pan. Returns a function that stops. */
+export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: ShapeHost): () => void {
+  let active: { tool: Tool; operation: Operation; pointer: number } | null = null;
   let corners: Corner[] = [];
   let outline: SVGSVGElement | null = null;
   const end = (): void => {
-    begun = null;
+    active = null;
     outline?.remove();
     outline = null;
     removeEventListener("pointermove", move, true);
@@ -52,12 +55,12 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
   };
   const extend = (to: Corner): void => {
     const [first, last] = [corners[0], corners[corners.length - 1]];
-    if (begun!.tool === "box") corners = [first, [to[0], first[1]], to, [first[0], to[1]]];
-    else if (Math.hypot(to[0] - last[0], to[1] - last[1]) >= STEP) corners.push(to);
+    if (active!.tool === "box") corners = [first, [to[0], first[1]], to, [first[0], to[1]]];
+    else if (Math.hypot(to[0] - last[0], to[1] - last[1]) >= LASSO_STEP) corners.push(to);
   };
   const move = (event: PointerEvent): void => {
     event.stopPropagation();
-    if (event.pointerId !== begun!.pointer) return;
+    if (event.pointerId !== active!.pointer) return;
     extend(at(event));
     if (!outline) {
       outline = document.createElementNS(SVG, "svg");
@@ -69,21 +72,21 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
   };
   const up = (event: PointerEvent): void => {
     event.stopPropagation();
-    if (event.pointerId !== begun!.pointer) return;
+    if (event.pointerId !== active!.pointer) return;
     extend(at(event));
-    const [drawn, { operation }] = [corners, begun!];
+    const [drawn, { operation }] = [corners, active!];
     end();
     const spread = (axis: 0 | 1) => Math.max(...drawn.map((corner) => corner[axis])) - Math.min(...drawn.map((corner) => corner[axis]));
-    if (drawn.length > 2 && spread(0) > LEAST && spread(1) > LEAST) drawing.done(drawn, operation);
+    if (drawn.length > 2 && spread(0) > MIN_SIZE && spread(1) > MIN_SIZE) drawing.done(drawn, operation);
   };
   const down = (event: PointerEvent): void => {
-    const what = event.button === 0 && event.target === canvas ? asked(event, drawing) : null;
-    if (!what && !begun) return;
+    const requested = event.button === 0 && event.target === canvas ? requestedShape(event, drawing) : null;
+    if (!requested && !active) return;
     event.stopPropagation();
     event.preventDefault();
-    // A second finger gives the shape up.
-    if (begun || !what) return end();
-    begun = { ...what, pointer: event.pointerId };
+    // A second finger cancels the shape.
+    if (active || !requested) return end();
+    active = { ...requested, pointer: event.pointerId };
     corners = [at(event)];
     drawing.begun();
     addEventListener("pointermove", move, true);

@@ -1,15 +1,15 @@
-/** Floor, axes and the plumb line of the pinned document, as SVG below the points. */
+/** Floor grid, axes, and the plumb line of the pinned document, as SVG below the points. */
 
 import type { Box } from "../engine/lod";
 import { project, type Frame } from "../engine/orbit";
 
 const SVG = "http://www.w3.org/2000/svg";
-/** About so many cells along the floor's longer side. */
+/** Approximate number of cells along the longer side of the floor. */
 const CELLS = 12;
-/** Lines are drawn in pieces: one that runs behind the eye is cut there. */
-const PIECES = 6;
+/** Lines are drawn in segments, so that those behind the eye can be clipped. */
+const SEGMENTS = 6;
 
-export interface Room {
+export interface GridBounds {
   floor: Box;
   low: number;
   high: number;
@@ -17,23 +17,24 @@ export interface Room {
 
 type Corner = [x: number, y: number, z: number];
 
-/** 1, 2 or 5 times a power of ten. */
+/** A grid step of 1, 2 or 5 times a power of ten. */
 export function niceStep(length: number): number {
-  const rough = length / CELLS;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  return power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
+  const target = length / CELLS;
+  const power = 10 ** Math.floor(Math.log10(target));
+  return power * ([1, 2, 5].find((factor) => factor * power >= target) ?? 10);
 }
 
-export function drawGrid(svg: SVGSVGElement, frame: Frame, room: Room, share: number, pinned: Corner | null): void {
+/** Draw the grid; `share` is its opacity, `pinned` the position of the pinned document. */
+export function drawGrid(svg: SVGSVGElement, frame: Frame, room: GridBounds, share: number, pinned: Corner | null): void {
   const { floor, low, high } = room;
   const step = niceStep(Math.max(floor.x1 - floor.x0, floor.y1 - floor.y0));
   const lines: string[] = [];
   for (let x = Math.ceil(floor.x0 / step) * step; x <= floor.x1; x += step) lines.push(line(frame, [x, floor.y0, low], [x, floor.y1, low]));
   for (let y = Math.ceil(floor.y0 / step) * step; y <= floor.y1; y += step) lines.push(line(frame, [floor.x0, y, low], [floor.x1, y, low]));
   const corners = [floor.x0, floor.x1].flatMap((x) => [floor.y0, floor.y1].map((y): Corner => [x, y, low]));
-  const away = ([x, y]: Corner): number => frame.toward[0] * x + frame.toward[1] * y;
-  // The farthest corner: axes in front of the points would be in their way.
-  const [x, y] = corners.reduce((far, corner) => (away(corner) < away(far) ? corner : far));
+  const depthOf = ([x, y]: Corner): number => frame.toward[0] * x + frame.toward[1] * y;
+  // Axes start at the farthest corner, so that they do not cover points.
+  const [x, y] = corners.reduce((far, corner) => (depthOf(corner) < depthOf(far) ? corner : far));
   const ends: [string, Corner][] = [
     ["x", [x === floor.x0 ? floor.x1 : floor.x0, y, low]],
     ["y", [x, y === floor.y0 ? floor.y1 : floor.y0, low]],
@@ -53,8 +54,8 @@ export function drawGrid(svg: SVGSVGElement, frame: Frame, room: Room, share: nu
 function line(frame: Frame, from: Corner, to: Corner): string {
   let d = "";
   let last: [number, number] | null = null;
-  for (let i = 0; i <= PIECES; i++) {
-    const t = i / PIECES;
+  for (let i = 0; i <= SEGMENTS; i++) {
+    const t = i / SEGMENTS;
     const at = project(frame, from[0] + (to[0] - from[0]) * t, from[1] + (to[1] - from[1]) * t, from[2] + (to[2] - from[2]) * t);
     if (at) d += `${last ? "L" : "M"}${at[0].toFixed(1)} ${at[1].toFixed(1)}`;
     last = at && [at[0], at[1]];

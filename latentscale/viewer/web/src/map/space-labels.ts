@@ -1,6 +1,6 @@
-/** Labels in space: at the middles of their clusters, clear of each other, the farther ones with less of their hue. */
+/** Labels in 3-D: at cluster centres, without overlaps; distant ones are less saturated. */
 
-import { covers } from "../covers";
+import { obstacles } from "../obstacles";
 import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder } from "../engine/labels";
@@ -8,10 +8,10 @@ import { project, type Frame } from "../engine/orbit";
 import * as state from "../state";
 import { labelNodes } from "./label-nodes";
 
-const MOST = 60;
-const AIR = 3;
+const MAX_LABELS = 60;
+const MARGIN = 3;
 
-interface Shown {
+interface LabelNode {
   node: HTMLElement;
   width: number;
   height: number;
@@ -27,7 +27,7 @@ interface Placed {
 
 export class SpaceLabels {
   private ordered: ClusterEntry[] = [];
-  private readonly made = new Map<ClusterEntry, Shown>();
+  private readonly made = new Map<ClusterEntry, LabelNode>();
   private placed: Placed[] = [];
 
   constructor(private readonly element: HTMLElement) {}
@@ -46,41 +46,41 @@ export class SpaceLabels {
 
   place(frame: Frame, reach: number): void {
     const zoom = Math.log2(frame.scale);
-    const before = new Set(this.placed.map(({ cluster }) => cluster));
-    // Those that are shown come first: while the map turns, no label flickers.
+    const previouslyShown = new Set(this.placed.map(({ cluster }) => cluster));
+    // Labels already shown have priority, so that they do not flicker during rotation.
     const wanted = this.ordered
       .filter((cluster) => zoom >= cluster.zoom![0] - 0.4 && zoom <= cluster.zoom![1] + 0.4)
-      .sort((a, b) => b.layer - a.layer || Number(before.has(b)) - Number(before.has(a)) || b.size - a.size);
-    const walls = covers.value;
-    const visible = state.shownClusters.value;
-    const kept = new Set<ClusterEntry>();
+      .sort((a, b) => b.layer - a.layer || Number(previouslyShown.has(b)) - Number(previouslyShown.has(a)) || b.size - a.size);
+    const obstacleRects = obstacles.value;
+    const shownIds = state.shownClusters.value;
+    const visibleClusters = new Set<ClusterEntry>();
     this.placed = [];
     for (const cluster of wanted) {
-      if (this.placed.length >= MOST) break;
+      if (this.placed.length >= MAX_LABELS) break;
       const at = project(frame, cluster.x!, cluster.y!, cluster.z!);
       if (!at) continue;
       const [x, y, toward] = at;
       if (x < 0 || y < 0 || x > frame.width || y > frame.height) continue;
       const { node, width, height } = this.nodeOf(cluster);
       if (x < width / 2 || y < height / 2 || x > frame.width - width / 2 || y > frame.height - height / 2) continue;
-      const free =
-        !this.placed.some((other) => Math.abs(other.x - x) < (other.width + width) / 2 + AIR && Math.abs(other.y - y) < (other.height + height) / 2 + AIR) &&
-        !walls.some((wall) => x + width / 2 > wall.left && x - width / 2 < wall.right && y + height / 2 > wall.top && y - height / 2 < wall.bottom);
-      if (!free) continue;
-      kept.add(cluster);
+      const isFree =
+        !this.placed.some((other) => Math.abs(other.x - x) < (other.width + width) / 2 + MARGIN && Math.abs(other.y - y) < (other.height + height) / 2 + MARGIN) &&
+        !obstacleRects.some((wall) => x + width / 2 > wall.left && x - width / 2 < wall.right && y + height / 2 > wall.top && y - height / 2 < wall.bottom);
+      if (!isFree) continue;
+      visibleClusters.add(cluster);
       this.placed.push({ cluster, x, y, width, height });
       const depth = Math.min(1, Math.max(0, 0.5 - toward / reach));
       const leaves = state.leaves.value.get(`${cluster.layer}.${cluster.id}`) ?? [];
-      const dimmed = visible !== null && !leaves.some((id) => visible.has(id));
+      const dimmed = shownIds !== null && !leaves.some((id) => shownIds.has(id));
       node.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -50%)`;
       node.classList.toggle("dimmed", dimmed);
       node.style.setProperty("--far", `${Math.round(100 * depth)}%`);
       node.style.zIndex = String(Math.round(100 * (1 - depth)));
     }
-    for (const [cluster, { node }] of this.made) node.classList.toggle("hidden", !kept.has(cluster));
+    for (const [cluster, { node }] of this.made) node.classList.toggle("hidden", !visibleClusters.has(cluster));
   }
 
-  private nodeOf(cluster: ClusterEntry): Shown {
+  private nodeOf(cluster: ClusterEntry): LabelNode {
     let shown = this.made.get(cluster);
     if (shown) return shown;
     const node = document.createElement("div");

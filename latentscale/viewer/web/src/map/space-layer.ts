@@ -1,16 +1,16 @@
-/** The points of a map that is turned in space: in perspective, the farther ones smaller, and fading into the ground. */
+/** The point layer of the 3-D view: perspective, with distant points smaller and fading into the background. */
 
 import type { Buffer } from "@luma.gl/core";
 import { GROUND } from "../engine/colour";
 import type { LoadedTile } from "../engine/generation";
-import { STEPS } from "../engine/places";
+import { STEPS } from "../engine/positions";
 import { NEAR, type Frame } from "../engine/orbit";
 import type { TileHeights } from "./heights";
 import { PyramidLayer, type Program, type PyramidLayerProps } from "./pyramid-layer";
 
-/** Of the distance between the nearest and the farthest point: how much of its colour the farthest one loses. */
+/** Share of its colour that the farthest point loses to haze. */
 const HAZE = 0.6;
-/** Factors of the size of points in the sparsest and in the densest part of space, where size follows density. */
+/** Size factors in the sparsest and densest regions, if size follows density. */
 const SPARSE = 1.9;
 const DENSE = 0.55;
 
@@ -87,11 +87,11 @@ void main(void) {
 
 export interface SpaceLayerProps extends PyramidLayerProps {
   frame: Frame;
-  /** How far points lie from the target at most, in units of the map. */
+  /** Maximum distance of points from the target, in map units. */
   reach: number;
-  /** How far the map is on its way from flat: 0 to 1. */
+  /** Progress of the transition from the flat map, 0 to 1. */
   share: number;
-  /** Whether points are larger where space is sparse. */
+  /** Whether points in sparse regions are larger. */
   uneven: boolean;
   heights: (tile: LoadedTile) => TileHeights | null;
 }
@@ -99,7 +99,7 @@ export interface SpaceLayerProps extends PyramidLayerProps {
 export class SpaceLayer extends PyramidLayer<SpaceLayerProps> {
   static override layerName = "SpaceLayer";
 
-  /** deck.gl makes a layer anew for each frame, and hands on its state. */
+  /** deck.gl creates a new layer per update and passes its state on. */
   private get made(): Map<LoadedTile, Buffer> {
     return (this.state as unknown as { made: Map<LoadedTile, Buffer> }).made;
   }
@@ -126,7 +126,7 @@ export class SpaceLayer extends PyramidLayer<SpaceLayerProps> {
       attributes: { heights: buffer },
       uniforms: {
         space: {
-          // In double precision here, once a tile.
+          // Computed in double precision, per tile.
           corner: [tile.bounds.x0 - frame.target[0], tile.bounds.y0 - frame.target[1], -frame.target[2], 0],
           right: [...frame.right.map((v) => v * across), 0],
           up: [...frame.up.map((v) => v * along), 0],

@@ -1,14 +1,14 @@
-/** A map that is turned in space: its way from the flat map and back, its drawing, and what is pointed at. */
+/** The 3-D view: transition from and to the flat map, drawing, picking and navigation. */
 
 import { effect } from "@preact/signals";
-import { covers } from "../covers";
+import { obstacles } from "../obstacles";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
-import { Tally } from "../engine/in-view";
+import { ClusterTally } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import type { Box } from "../engine/lod";
-import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
-import { CLOSEST_IN_SPACE, stepOf } from "../engine/places";
+import { orbitAround, interpolateOrbits, clampOrbit, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
+import { MAX_MAP_WIDTH_IN_SPACE, stepOf } from "../engine/positions";
 import type { Picked } from "../engine/pick";
 import { pickInSpace, scanSpace } from "../engine/space-scan";
 import * as state from "../state";
@@ -17,20 +17,20 @@ import { heightOf, Heights } from "./heights";
 import { drawMarks } from "./marks";
 import type { PyramidLayerProps } from "./pyramid-layer";
 import { listenForOrbit, zoomed } from "./space-control";
-import { drawGrid, type Room } from "./space-grid";
+import { drawGrid, type GridBounds } from "./space-grid";
 import { SpaceLabels } from "./space-labels";
 import { SpaceLayer, type SpaceLayerProps } from "./space-layer";
 import type { Spatial } from "./spatial";
 
-/** The first view: from the south-west, well above the ground. */
-const FIRST = { turn: -24, tilt: 56 };
-const UNFOLD = 1100;
-const MOVE = 420;
-/** Milliseconds without a hand on the map before it turns, and degrees a second. */
-const IDLE = 2500;
-const SPEED = 5;
-/** Degrees that an arrow key turns for 90 pixels that it would pan. */
-const KEY = 12 / 90;
+/** The initial view: from the south-west, at an elevated angle. */
+const FIRST_ANGLES = { turn: -24, tilt: 56 };
+const UNFOLD_MS = 1100;
+const MOVE_MS = 420;
+/** Idle time before automatic rotation in ms, and its speed in degrees per second. */
+const IDLE_MS = 2500;
+const TURN_SPEED = 5;
+/** Rotation by arrow keys: 12° for a step that pans by 90 px. */
+const DEGREES_PER_PIXEL = 12 / 90;
 
 export interface SpaceHost {
   canvas: HTMLCanvasElement;
@@ -44,7 +44,7 @@ export interface SpaceHost {
   shows(tile: LoadedTile, index: number): boolean;
   pointSize(): number;
   redraw(): void;
-  /** Something else lies under the pointer. */
+  /** The content under the pointer has changed. */
   shifted(): void;
   /** The user moved the map. */
   steered(): void;
@@ -55,21 +55,23 @@ export class SpaceView implements Spatial {
   private readonly labels: SpaceLabels;
   private readonly grid = document.getElementById("grid") as unknown as SVGSVGElement;
   private readonly stops: (() => void)[] = [];
-  /** Heights of points by their places on the flat map; of those whose tile is not drawn, too. */
-  private readonly known = new Map<string, number>();
+  /** Known heights by flat position, including points whose tile is not drawn. */
+  private readonly knownHeights = new Map<string, number>();
   private orbit: Orbit;
-  /** How far the map is on its way from flat. */
+  /** Progress of the transition from the flat map, 0 to 1. */
   private share = 0;
-  private room: Room;
+  private room: GridBounds;
   private middle: number;
-  /** How many generations' root tiles both were measured by. */
+  /** Number of root tiles that `room` and `middle` were measured from. */
   private roots = 0;
   private touched = false;
   private acted = performance.now();
   private animation = 0;
   private turn = 0;
 
-  /** Once the heights of what is drawn are here: the map unfolds before the eye, not before it has anything to show. */
+  /**
+   * Create the view once the drawn tiles have heights, so that the transition shows them; null if no longer wanted.
+   */
   static async open(host: SpaceHost, wanted: () => boolean): Promise<SpaceView | null> {
     const heights = new Heights(host.problem);
     await heights.ready(host.tiles());
@@ -87,7 +89,7 @@ export class SpaceView implements Spatial {
     this.measure(host.tiles());
     this.labels = new SpaceLabels(host.labels);
     this.reset();
-    this.orbit = this.within(state.orbit.value ?? this.firstOrbit());
+    this.orbit = this.clampedOrbit(state.orbit.value ?? this.firstOrbit());
     this.stops.push(
       listenForOrbit(host.canvas, { orbit: () => this.orbit, size: () => host.camera.size(), take: (orbit) => this.take(orbit) }),
       effect(() => {
@@ -100,8 +102,8 @@ export class SpaceView implements Spatial {
       }),
       effect(() => {
         cancelAnimationFrame(this.turn);
-        if (state.turning.value) this.turn = requestAnimationFrame((now) => this.turnOn(now, now));
-        else if (this.touched) this.keep();
+        if (state.turning.value) this.turn = requestAnimationFrame((now) => this.autoRotate(now, now));
+        else if (this.touched) this.publishOrbit();
       }),
     );
     this.unfold(1, () => undefined);
@@ -116,7 +118,7 @@ export class SpaceView implements Spatial {
       else if (this.heights.isMissing(tile)) failed.push(tile);
       else loading = true;
     }
-    // Here, and not as heights come: what is measured must not depend on which of a tile and its heights came first.
+    // Measured here, not when heights arrive: the result must not depend on the loading order.
     if (ready.filter(({ info }) => info.z === 0).length !== this.roots) this.measure(ready);
     return { tiles: ready, loading, failed };
   }
@@ -127,7 +129,7 @@ export class SpaceView implements Spatial {
 
   layer(props: PyramidLayerProps & { id: string }): SpaceLayer {
     const { share } = this;
-    const far = 1 - share;
+    const flatShare = 1 - share;
     return new SpaceLayer({
       ...props,
       id: "space",
@@ -136,8 +138,8 @@ export class SpaceView implements Spatial {
       share,
       uneven: state.sizeBySparsity.value,
       heights: (tile: LoadedTile) => this.heights.of(tile),
-      // In space points hide each other, so that one sees which is in front.
-      pointOpacity: props.pointOpacity * far + 0.96 * share * Math.min(1, state.opacityFactor.value),
+      // Opaque in 3-D, so that points occlude each other.
+      pointOpacity: props.pointOpacity * flatShare + 0.96 * share * Math.min(1, state.opacityFactor.value),
       pointSize: props.pointSize * (1 + 0.25 * share),
       dimmedOpacity: props.dimmedOpacity + 0.04 * share,
     } as SpaceLayerProps);
@@ -153,7 +155,7 @@ export class SpaceView implements Spatial {
     drawMarks(
       this.host.overlay,
       {
-        // Outlines lie on the floor, below their clusters.
+        // Outlines are drawn on the floor, below their clusters.
         project: (x, y) => this.at(frame, x, y, this.room.low) ?? [-99, -99],
         onScreen: (point) => this.place(frame, point),
       },
@@ -178,7 +180,7 @@ export class SpaceView implements Spatial {
     const at = this.project(point);
     const { left, right, top, bottom } = this.insets();
     if (at && at[0] > left && at[0] < width - right && at[1] > top && at[1] < tall - bottom) return;
-    this.fly(this.centred({ ...this.orbit, target: [point.x, point.y, height * state.heightFactor.value] }), MOVE);
+    this.fly(this.centred({ ...this.orbit, target: [point.x, point.y, height * state.heightFactor.value] }), MOVE_MS);
   }
 
   labelAt(left: number, top: number): ClusterEntry | null {
@@ -197,7 +199,7 @@ export class SpaceView implements Spatial {
   clusters(): Map<number, number> {
     const { width, height } = this.host.camera.size();
     const { left: l, right: r, top: t, bottom: b } = this.insets();
-    const tally = new Tally();
+    const tally = new ClusterTally();
     scanSpace(this.frame(), this.host.tiles(), (tile) => this.heights.of(tile), (tile, i, left, top) => {
       if (left >= l && top >= t && left <= width - r && top <= height - b) tally.add(tile.cluster[i]);
     });
@@ -219,7 +221,7 @@ export class SpaceView implements Spatial {
 
   pan(right: number, up: number, move: boolean): void {
     const scale = scaleOf(this.orbit, this.host.camera.size());
-    this.fly(move ? moved(this.orbit, -right / scale, up / scale) : turned(this.orbit, KEY * right, KEY * up), 140);
+    this.fly(move ? moved(this.orbit, -right / scale, up / scale) : turned(this.orbit, DEGREES_PER_PIXEL * right, DEGREES_PER_PIXEL * up), 140);
   }
 
   zoom(steps: number): void {
@@ -227,17 +229,17 @@ export class SpaceView implements Spatial {
   }
 
   home(): void {
-    this.fly(this.seen(this.host.body, FIRST), MOVE);
+    this.fly(this.fitted(this.host.body, FIRST_ANGLES), MOVE_MS);
   }
 
   whole(): void {
-    this.fly(this.seen(this.host.whole, this.orbit), MOVE);
+    this.fly(this.fitted(this.host.whole, this.orbit), MOVE_MS);
   }
 
   show(cluster: ClusterEntry, size: number): void {
     const box = { x0: cluster.x! - size / 2, x1: cluster.x! + size / 2, y0: cluster.y! - size / 2, y1: cluster.y! + size / 2 };
     const height = (cluster.z ?? this.middle) * state.heightFactor.value;
-    this.fly(around(box, height, this.host.camera.size(), this.insets(), this.orbit), MOVE);
+    this.fly(orbitAround(box, height, this.host.camera.size(), this.insets(), this.orbit), MOVE_MS);
   }
 
   reset(): void {
@@ -275,51 +277,51 @@ export class SpaceView implements Spatial {
     return frameOf(this.orbit, camera.size(), state.heightFactor.value, { ...camera.place, scale: camera.scale }, this.share);
   }
 
-  /** How far points lie from the target, towards the eye or away from it. */
+  /** Maximum distance of points from the target in depth. */
   private reach(): number {
     const { whole } = this.host;
     const [x, y] = this.orbit.target;
-    const far = Math.hypot(Math.max(x - whole.x0, whole.x1 - x), Math.max(y - whole.y0, whole.y1 - y));
-    return 1.05 * Math.max(far, this.room.high * state.heightFactor.value);
+    const farthest = Math.hypot(Math.max(x - whole.x0, whole.x1 - x), Math.max(y - whole.y0, whole.y1 - y));
+    return 1.05 * Math.max(farthest, this.room.high * state.heightFactor.value);
   }
 
-  /** An orbit from which there is something to see. */
-  private within(orbit: Orbit): Orbit {
+  /** Clamp an orbit so that the map stays visible. */
+  private clampedOrbit(orbit: Orbit): Orbit {
     const { camera, whole, generations } = this.host;
     const factor = state.heightFactor.value;
     const heights = generations.flatMap(({ entry }) => entry.z!.map((z) => z * factor));
-    return bounded(
+    return clampOrbit(
       orbit,
-      { box: whole, side: camera.side, low: Math.min(...heights), high: Math.max(...heights), widest: CLOSEST_IN_SPACE },
+      { box: whole, side: camera.side, low: Math.min(...heights), high: Math.max(...heights), widest: MAX_MAP_WIDTH_IN_SPACE },
       camera.size(),
     );
   }
 
   private insets() {
-    return insetsOf(this.host.camera.size(), covers.value);
+    return insetsOf(this.host.camera.size(), obstacles.value);
   }
 
-  /** Where the flat map looked, or its body where nobody has moved it. */
+  /** The initial orbit: the flat map's view, or the fitted map if it was not moved. */
   private firstOrbit(): Orbit {
     const { camera, body } = this.host;
-    if (camera.untouched) return this.seen(body, FIRST);
+    if (camera.untouched) return this.fitted(body, FIRST_ANGLES);
     const { x, y } = camera.place;
-    const distance = scaleOf({ target: [x, y, 0], ...FIRST, distance: 1 }, camera.size()) / camera.scale;
-    return { target: [x, y, this.middle * state.heightFactor.value], ...FIRST, distance };
+    const distance = scaleOf({ target: [x, y, 0], ...FIRST_ANGLES, distance: 1 }, camera.size()) / camera.scale;
+    return { target: [x, y, this.middle * state.heightFactor.value], ...FIRST_ANGLES, distance };
   }
 
-  private seen(box: Box, angles: { turn: number; tilt: number }): Orbit {
-    return around(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
+  private fitted(box: Box, angles: { turn: number; tilt: number }): Orbit {
+    return orbitAround(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
   }
 
-  /** The same with its target in the middle of what no panel covers. */
+  /** The orbit with its target centred in the uncovered part of the window. */
   private centred(orbit: Orbit): Orbit {
     const { left, right, top, bottom } = this.insets();
     const scale = scaleOf(orbit, this.host.camera.size());
     return moved(orbit, (left - right) / 2 / scale, (top - bottom) / 2 / scale);
   }
 
-  /** Floor, ceiling and middle of the map's body, from the heights that are here: outliers would make the room too high. */
+  /** Measure floor, ceiling and median height from loaded heights, ignoring outliers. */
   private measure(tiles: readonly LoadedTile[]): void {
     const found: number[] = [];
     this.roots = 0;
@@ -332,8 +334,8 @@ export class SpaceView implements Spatial {
     if (!found.length) return;
     found.sort((a, b) => a - b);
     const at = (share: number): number => found[Math.min(found.length - 1, Math.floor(share * found.length))];
-    const air = 0.08 * (at(0.98) - at(0.02));
-    this.room = { floor: this.host.body, low: at(0.02) - air, high: at(0.98) + air };
+    const margin = 0.08 * (at(0.98) - at(0.02));
+    this.room = { floor: this.host.body, low: at(0.02) - margin, high: at(0.98) + margin };
     const middle = at(0.5);
     if (middle === this.middle) return;
     this.middle = middle;
@@ -351,11 +353,11 @@ export class SpaceView implements Spatial {
     return height === null ? null : this.at(frame, point.x, point.y, height);
   }
 
-  /** The height of a point that the page knows by its place on the flat map; null while it is not known. */
+  /** Height of a point given by its flat position; null while unknown. */
   private heightAt(point: state.Point & { generation?: number; position?: number }): number | null {
     if (point.z !== undefined) return point.z;
     const key = `${point.x} ${point.y}`;
-    const known = this.known.get(key);
+    const known = this.knownHeights.get(key);
     if (known !== undefined) return known;
     for (const tile of this.host.tiles()) {
       const { bounds, xy, count } = tile;
@@ -365,7 +367,7 @@ export class SpaceView implements Spatial {
       const [x, y] = [Math.round((point.x - bounds.x0) / step - 0.5), Math.round((point.y - bounds.y0) / step - 0.5)];
       for (let i = 0; i < count; i++) {
         if (xy[2 * i] !== x || xy[2 * i + 1] !== y) continue;
-        this.known.set(key, values[2 * i]);
+        this.knownHeights.set(key, values[2 * i]);
         return values[2 * i];
       }
     }
@@ -373,47 +375,47 @@ export class SpaceView implements Spatial {
     return null;
   }
 
-  /** Of a document whose tile is not drawn. */
+  /** Read the height of a document whose tile is not drawn. */
   private async readHeight(key: string, number: number, position: number): Promise<void> {
     try {
       const generation = this.host.generations[number];
       const info = await generation.tileOf(position);
       const steps = await generation.column(info, "z");
-      this.known.set(key, heightOf(generation.entry, steps[position - info.first]));
+      this.knownHeights.set(key, heightOf(generation.entry, steps[position - info.first]));
       this.host.redraw();
     } catch (error) {
       this.host.problem(error as Error);
     }
   }
 
-  /** The user moves the map. */
+  /** Apply user input, which stops animations. */
   private take(orbit: Orbit): void {
     cancelAnimationFrame(this.animation);
     this.share = 1;
     this.acted = performance.now();
     this.touched = true;
-    this.orbit = this.within(orbit);
-    this.keep();
+    this.orbit = this.clampedOrbit(orbit);
+    this.publishOrbit();
     this.host.shifted();
     this.host.redraw();
     this.host.steered();
   }
 
-  /** Let the address know. */
-  private keep(): void {
+  /** Publish the orbit, so that the address is updated. */
+  private publishOrbit(): void {
     if (state.orbit.peek() !== this.orbit) state.orbit.value = this.orbit;
   }
 
   private fly(orbit: Orbit, milliseconds: number): void {
     const from = this.orbit;
-    const to = this.within(orbit);
+    const to = this.clampedOrbit(orbit);
     this.touched = true;
     this.acted = performance.now();
-    this.over(milliseconds, (t) => {
-      this.orbit = t < 1 ? betweenOrbits(from, to, t) : to;
+    this.animate(milliseconds, (t) => {
+      this.orbit = t < 1 ? interpolateOrbits(from, to, t) : to;
       if (t < 1) return;
       this.share = 1;
-      this.keep();
+      this.publishOrbit();
       this.host.shifted();
       this.host.steered();
     });
@@ -421,14 +423,14 @@ export class SpaceView implements Spatial {
 
   private unfold(to: number, done: () => void): void {
     const from = this.share;
-    this.over(UNFOLD * Math.abs(to - from), (t) => {
+    this.animate(UNFOLD_MS * Math.abs(to - from), (t) => {
       this.share = from + (to - from) * t;
       if (t === 1) done();
     });
   }
 
-  /** An animation, the only one: `step` is called with how far it is, from 0 to 1. */
-  private over(milliseconds: number, step: (t: number) => void): void {
+  /** Run an animation, replacing any other; `step` is called with the progress from 0 to 1. */
+  private animate(milliseconds: number, step: (t: number) => void): void {
     cancelAnimationFrame(this.animation);
     const { camera } = this.host;
     if (milliseconds <= 0 || matchMedia("(prefers-reduced-motion: reduce)").matches) {
@@ -447,11 +449,11 @@ export class SpaceView implements Spatial {
     this.animation = requestAnimationFrame(tick);
   }
 
-  /** Turn while nobody does anything with the map. */
-  private turnOn(now: number, before: number): void {
-    this.turn = requestAnimationFrame((next) => this.turnOn(next, now));
-    if (this.share < 1 || now - this.acted < IDLE || state.hovered.value || state.pinned.value || document.hidden) return;
-    this.orbit = turned(this.orbit, (SPEED * Math.min(100, now - before)) / 1000);
+  /** Rotate automatically while the map is idle. */
+  private autoRotate(now: number, before: number): void {
+    this.turn = requestAnimationFrame((next) => this.autoRotate(next, now));
+    if (this.share < 1 || now - this.acted < IDLE_MS || state.hovered.value || state.pinned.value || document.hidden) return;
+    this.orbit = turned(this.orbit, (TURN_SPEED * Math.min(100, now - before)) / 1000);
     this.host.camera.moved = now;
     this.host.shifted();
     this.host.redraw();

@@ -1,4 +1,4 @@
-/** What the map asks of its view in space, whose code is loaded when a map is first turned. */
+/** Interface of the 3-D view, whose code is loaded on first use. */
 
 import type { ClusterEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
@@ -7,37 +7,37 @@ import type { Point, Row } from "../state";
 import type { PyramidLayer, PyramidLayerProps } from "./pyramid-layer";
 
 export interface Spatial {
-  /** What is loaded of the tiles: those without heights are not drawn yet. */
+  /** Split tiles by whether their heights are loaded. */
   drawable(tiles: readonly LoadedTile[]): { tiles: LoadedTile[]; loading: boolean; failed: LoadedTile[] };
-  /** Pixels a unit of the map, by which tiles are chosen; in space all of a level or none. */
+  /** Pixels per map unit, for choosing tiles; in 3-D complete levels are drawn. */
   scale(): number;
   layer(props: PyramidLayerProps & { id: string }): PyramidLayer;
   /** Labels, marks and grid. */
   placeOverlays(pointSize: number): void;
   pick(left: number, top: number, reach: number): Picked<LoadedTile> | null;
-  /** Where a point is on the screen; null behind the eye, or while its height is not known. */
+  /** Screen position of a point; null behind the eye or while its height is unknown. */
   project(point: Point): [left: number, top: number] | null;
   /** Bring a point into view. */
   reveal(point: Point): void;
   labelAt(left: number, top: number): ClusterEntry | null;
-  /** Drawn points in the window. */
+  /** Number of drawn points in the window. */
   count(): number;
-  /** Those of each cluster of layer 0, beside the panels. */
+  /** Drawn points in the uncovered part of the window, by cluster of layer 0. */
   clusters(): Map<number, number>;
-  /** Those nearest the middle of the window first. */
+  /** Documents in view, nearest the middle of the window first. */
   list(limit: number): { rows: Row[]; all: number };
-  /** Keys: turn, or with Shift move. */
+  /** Rotate by keys, or pan with Shift. */
   pan(right: number, up: number, move: boolean): void;
   zoom(steps: number): void;
   home(): void;
   whole(): void;
-  /** Show a cluster that is so wide. */
+  /** Zoom to a cluster of this width. */
   show(cluster: ClusterEntry, size: number): void;
-  /** Another set of clusters, or another theme. */
+  /** Rebuild labels, for other clusters or another theme. */
   reset(): void;
   resized(): void;
   retry(tiles: readonly LoadedTile[]): void;
-  /** Lay the map flat again, then `done`; at once where the canvas is gone. */
+  /** Animate back to the flat map, then call `done`; immediately if the canvas is gone. */
   leave(done: () => void): void;
   end(): void;
 }

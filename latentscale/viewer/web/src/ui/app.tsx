@@ -1,23 +1,23 @@
-/** The page: canvas and labels below, panels above. */
+/** Root component: canvas and labels below, panels above. */
 
 import { useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { covers } from "../covers";
-import { topOfSheets } from "../engine/insets";
-import { HoverCard } from "./cards";
-import { Help, Toolbar } from "./chrome";
+import { obstacles } from "../obstacles";
+import { sheetTop } from "../engine/insets";
+import { HoverCard } from "./hover-card";
+import { Help, Toolbar } from "./toolbar";
 import { lazy } from "./lazy";
 import { onKey } from "./keys";
 import "./panels";
-import { Badge, Notice, Problems, TroubleCard } from "./said";
-import { Sides } from "./sides";
+import { Badge, Notice, Problems, TroubleCard } from "./status";
+import { PanelSlots } from "./panel-slots";
 import { ToolHint } from "./tool-hint";
 import * as state from "../state";
 
 const Preview = lazy("Preview", async () => (await import("./preview")).PreviewCard, "card preview");
 
-/** px: rows of buttons at the top of a small window, and the badge below them. */
-const LEAST_ROOM = 180;
+/** Minimum height in px above bottom sheets for toolbar and status badge. */
+const MIN_ROOM = 180;
 
 export function App() {
   useEffect(() => {
@@ -25,11 +25,11 @@ export function App() {
     return () => removeEventListener("keydown", onKey);
   }, []);
   useSignalEffect(() => {
-    const room = topOfSheets({ width: innerWidth, height: innerHeight }, covers.value);
+    const room = sheetTop({ width: innerWidth, height: innerHeight }, obstacles.value);
     const { style } = document.documentElement;
     style.setProperty("--room", room === null ? "" : `${Math.round(room)}px`);
-    // Between sheets and buttons there is no room for what the badge says.
-    style.setProperty("--told", room !== null && room < LEAST_ROOM ? "hidden" : "");
+    // The status badge is hidden if there is no room between toolbar and sheets.
+    style.setProperty("--told", room !== null && room < MIN_ROOM ? "hidden" : "");
   });
   return (
     <>
@@ -44,7 +44,7 @@ export function App() {
         <HoverCard />
         <ToolHint />
       </main>
-      <Sides />
+      <PanelSlots />
       <Help />
       <div class="notices">
         <Problems />

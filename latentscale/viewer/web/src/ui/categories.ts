@@ -1,4 +1,4 @@
-/** Categories of a column that are chosen: a filter as any other. */
+/** Selecting categories of a column sets an ordinary filter. */
 
 import { categoryNames } from "../engine/column-names";
 import { keyOf, withFilter } from "../engine/filters";
@@ -11,6 +11,6 @@ export function chooseCategories(column: CategoryColumn, codes: Iterable<number>
   state.filters.value = withFilter(state.filters.value, keyOf(column), names.length ? { kind: "categories", names } : null);
 }
 
-/** When documents joined the map, as a column. */
+/** The column of generations, if the map has several. */
 export const addedEntry = (): CategoryColumn | undefined =>
   state.index.value?.colours.find((entry) => entry.id === ADDED) as CategoryColumn | undefined;

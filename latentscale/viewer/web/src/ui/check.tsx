@@ -1,4 +1,4 @@
-/** A choice of yes or no among the settings. */
+/** A checkbox bound to a Boolean signal. */
 
 export function Check({ name, value }: { name: string; value: { value: boolean } }) {
   return (

@@ -1,10 +1,10 @@
-/** What sets a cluster apart besides its keyphrases: values and numbers of columns, and the cluster most like it. */
+/** Distinctive features of a cluster besides keyphrases: column values, numbers, and its most similar cluster. */
 
 import type { ComponentChildren } from "preact";
 import { commands } from "../commands";
 import type { ClusterDetail, ClusterEntry, NumberShift, ValueShare } from "../engine/format";
 import * as state from "../state";
-import { ClusterSwatch, Name } from "./swatch";
+import { ClusterSwatch, ClusterName } from "./swatch";
 
 const share = (value: number): string => (value > 0 && value < 0.01 ? "under 1 %" : `${Math.round(value * 100)} %`);
 const times = (value: number): string => (value >= 10 ? `${Math.round(value)}` : value.toFixed(1));
@@ -22,9 +22,9 @@ export function ColumnEvidence({ detail: { columns, numbers } }: { detail: Clust
   );
 }
 
-/** The cluster most like it, above some of its documents. */
+/** The most similar cluster, followed by some of its documents. */
 export function Sibling({ cluster, detail, children }: { cluster: ClusterEntry; detail: ClusterDetail; children: ComponentChildren }) {
-  const sibling = state.byRef.value.get(`${cluster.layer}.${detail.sibling}`);
+  const sibling = state.clustersByRef.value.get(`${cluster.layer}.${detail.sibling}`);
   if (!sibling) return null;
   return (
     <>
@@ -36,7 +36,7 @@ export function Sibling({ cluster, detail, children }: { cluster: ClusterEntry; 
           commands.reveal(sibling);
         }}
       >
-        <ClusterSwatch cluster={sibling} /> <Name label={sibling.label} />
+        <ClusterSwatch cluster={sibling} /> <ClusterName label={sibling.label} />
       </button>
       {children}
     </>

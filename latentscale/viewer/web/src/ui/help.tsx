@@ -1,4 +1,4 @@
-/** What keys and pointer do; it comes when it is asked for. */
+/** Help dialog on keys and pointer, loaded on demand. */
 
 import { useEffect, useRef } from "preact/hooks";
 import * as state from "../state";
@@ -37,14 +37,14 @@ const spaceKeys = (): [key: string, does: string][] =>
 export function HelpDialog() {
   const close = useRef<HTMLButtonElement>(null);
   useEffect(() => {
-    // Keys go to the dialog while it is open, and afterwards to where they went before.
-    const before = document.activeElement as HTMLElement | null;
+    // Move the focus into the dialog, and restore it on close.
+    const previousFocus = document.activeElement as HTMLElement | null;
     close.current?.focus({ preventScroll: true });
-    return () => before?.focus();
+    return () => previousFocus?.focus();
   }, []);
   return (
     <div class="veil" onClick={() => (state.helpOpen.value = false)}>
-      <div class="card help keys" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
+      <div class="card help keys" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={trapFocus} onClick={(event) => event.stopPropagation()}>
         <header>
           <h2>Around the map</h2>
           <button class="button" ref={close} onClick={() => (state.helpOpen.value = false)}>
@@ -68,7 +68,7 @@ export function HelpDialog() {
   );
 }
 
-/** The dialog has one button: Tab has nowhere else to go. */
-function stay(event: KeyboardEvent): void {
+/** Focus trap: the dialog has a single button. */
+function trapFocus(event: KeyboardEvent): void {
   if (event.key === "Tab") event.preventDefault();
 }

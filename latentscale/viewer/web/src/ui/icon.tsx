@@ -1,4 +1,4 @@
-/** Line icons, drawn here: no font and no file to fetch. */
+/** Inline SVG line icons: no icon font or file to fetch. */
 
 const PATHS = {
   plus: "M10 4v12M4 10h12",
@@ -18,7 +18,7 @@ const PATHS = {
   menu: "M3 6h14M3 10h14M3 14h14",
 } as const;
 
-/** One of those above, or any path in a square of 20. */
+/** A named icon, or a custom path on a 20 × 20 grid. */
 export function Icon({ name, path }: { name: keyof typeof PATHS; path?: never } | { name?: never; path?: string }) {
   return (
     <svg class="glyph" viewBox="0 0 20 20" width="18" height="18" aria-hidden="true">

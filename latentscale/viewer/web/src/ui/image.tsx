@@ -1,10 +1,10 @@
-/** The image of the pinned document, where the map has a column of them. */
+/** The image of the pinned document, if the map has an image column. */
 
 import { useState } from "preact/hooks";
 import type { Document } from "../engine/generation";
 import { imageAddress, type ImageAddress } from "../engine/image-address";
 import * as state from "../state";
-import { textOf, titleOf } from "./cards";
+import { textOf, titleOf } from "./hover-card";
 import { count, shortened } from "./words";
 
 export function PinnedImage() {
@@ -13,15 +13,15 @@ export function PinnedImage() {
   const value = document?.values.find(([name]) => name === column)?.[1];
   if (!document || value === null || value === undefined || value === "") return null;
   const address = addressOf(value);
-  return "said" in address ? <p class="muted small">{address.said}</p> : <Picture key={address.href} href={address.href} document={document} />;
+  return "problem" in address ? <p class="muted small">{address.problem}</p> : <Picture key={address.href} href={address.href} document={document} />;
 }
 
 function addressOf(value: unknown): ImageAddress {
-  if (state.inOneFile.value) return { said: "A page in one file asks nobody for anything, for no image either." };
+  if (state.inOneFile.value) return { problem: "A page in one file asks nobody for anything, for no image either." };
   return imageAddress(value, new URL("..", location.href.replace(/[?#].*$/, "")).href, state.manifest.value!.images!.origins);
 }
 
-/** In a box of one size from the first: what stands below does not move when the image is here. */
+/** In a box of fixed size, so that loading shifts nothing below. */
 function Picture({ href, document }: { href: string; document: Document }) {
   const [failed, setFailed] = useState(false);
   const title = titleOf(document) || shortened(textOf(document), 120) || `document ${count(document.rowId)}`;

@@ -1,15 +1,15 @@
-/** What keys do, wherever the focus is. */
+/** Global keyboard shortcuts. */
 
 import { commands } from "../commands";
 import * as state from "../state";
-import { step as stepInList } from "./panels/documents";
+import { stepInList } from "./panels/documents";
 import { toggleSpace } from "./space-controls";
 import { closeLast, panels, toggle } from "./panel-registry";
 
 export function onKey(event: KeyboardEvent): void {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = event.target as HTMLElement;
-  // A slider or a box takes arrows and spaces, and no letters.
+  // Sliders and checkboxes handle arrows and space, but no letters.
   const pressed = target instanceof HTMLInputElement && /^(range|checkbox|radio|button|file)$/.test(target.type);
   const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && !pressed;
   if (event.key === "Escape") return escape(target, typing);
@@ -24,15 +24,15 @@ export function onKey(event: KeyboardEvent): void {
     Home: () => commands.home(),
     "?": () => (state.helpOpen.value = !state.helpOpen.value),
     t: state.toggleTheme,
-    b: () => state.choose("box"),
-    l: () => state.choose("lasso"),
+    b: () => state.toggleTool("box"),
+    l: () => state.toggleTool("lasso"),
     n: () => stepInList(1),
     p: () => stepInList(-1),
     ...(state.hasHeights.value ? { "3": toggleSpace } : {}),
   };
   for (const { id, key } of panels()) if (key) actions[key.name] = key.press ?? (() => toggle(id));
   if (pressed) delete actions.Home;
-  // Arrows scroll a panel while it has the focus.
+  // Arrows scroll a focused panel.
   else if (!target.closest(".side"))
     Object.assign(actions, {
       ArrowLeft: () => commands.pan(-step, 0, event.shiftKey),
@@ -47,7 +47,7 @@ export function onKey(event: KeyboardEvent): void {
   action();
 }
 
-/** One thing at a time, the topmost first. */
+/** Escape closes one thing at a time, the topmost first. */
 function escape(target: HTMLElement, typing: boolean): void {
   if (state.helpOpen.value) state.helpOpen.value = false;
   else if (state.settingsOpen.value) state.settingsOpen.value = false;

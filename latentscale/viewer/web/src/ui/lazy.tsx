@@ -1,19 +1,20 @@
-/** Panels, and parts of them, whose script comes when they are first opened; an address may open them before it is known of what map. */
+/** Lazily loaded components. The manifest may not be loaded yet when an address opens one. */
 
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import * as state from "../state";
 
+/** A component that loads on first render; until then it shows `name` in the CSS class `look`. */
 export function lazy(name: string, load: () => Promise<ComponentType>, look = "card loading muted"): ComponentType {
   const loaded = signal<ComponentType | null>(null);
-  let asked = false;
+  let requested = false;
   return function Lazy() {
-    if (!loaded.value && !asked) {
-      asked = true;
+    if (!loaded.value && !requested) {
+      requested = true;
       load()
         .then((component) => (loaded.value = component))
         .catch((error: Error) => {
-          asked = false;
+          requested = false;
           state.report(name, error);
         });
     }

@@ -1,11 +1,11 @@
-/** What the colours mean that are not those of clusters; it comes with the first of them. */
+/** Legend of colourings other than by cluster, loaded on demand. */
 
-import { BAND_NAMES, bandColour, BANDS } from "../engine/bands";
+import { BAND_NAMES, bandColour, BANDS } from "../engine/density-bands";
 import { css, rampColour } from "../engine/colour";
 import type { CategoryColumn, NumberColumn } from "../engine/format";
 import { ADDED, OTHER } from "../engine/merge";
 import { formatValue, NO_VALUE, valueAt } from "../engine/scale";
-import { codeColour } from "../map/shading";
+import { categoryCodeColour } from "../map/shading";
 import { selectDocuments } from "../selecting";
 import * as state from "../state";
 import { chooseCategories } from "./categories";
@@ -80,12 +80,12 @@ function Ramp({ column }: { column: NumberColumn }) {
 function Categories({ column }: { column: CategoryColumn }) {
   const theme = state.theme.value;
   const all = column.categories.map(([name, size], code): [code: number, name: string, size: number] => [code, name, size]);
-  // Codes outlive updates and sizes do not; generations go by their time, the last first.
+  // Sorted by size, since codes are stable across updates but sizes are not; generations latest first.
   const rows = column.id === ADDED ? all.reverse() : all.sort((a, b) => b[2] - a[2]).filter(([, , size]) => size > 0);
   if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
   if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
   const chosen = state.categories.value;
-  // Tags are sets of documents already, and no values of a column.
+  // A tag is a set of documents, not a column value: select it instead of filtering.
   const choose = (code: number) => {
     if (column.id !== state.TAGS) chooseCategories(column, state.toggled(chosen, code));
     else if (state.tagged.value[code]) void selectDocuments(state.tagged.value[code].documents);
@@ -100,7 +100,7 @@ function Categories({ column }: { column: CategoryColumn }) {
             title={name}
             onClick={() => choose(code)}
           >
-            <Swatch rgb={codeColour(column, code, theme)} />
+            <Swatch rgb={categoryCodeColour(column, code, theme)} />
             <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
             <span class="size">{count(size)}</span>
           </button>

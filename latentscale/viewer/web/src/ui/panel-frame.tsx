@@ -1,16 +1,16 @@
-/** The look that panels share: a header with a button that closes it, and what scrolls below. */
+/** Common frame of panels: a header with a close button, and scrolling content. */
 
 import type { ComponentChildren } from "preact";
 import { Icon } from "./icon";
 
 interface Frame {
-  /** What a screen reader calls it. */
+  /** Accessible name. */
   name: string;
   header: ComponentChildren;
-  /** What the button says that closes it. */
+  /** Label of the close button. */
   closes: string;
   onClose(): void;
-  /** Whether it is a table, which scrolls by itself. */
+  /** Whether the content is a table with its own scrolling. */
   wide?: boolean;
   children: ComponentChildren;
 }

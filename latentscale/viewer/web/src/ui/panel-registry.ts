@@ -1,4 +1,4 @@
-/** What a panel is, which there are, and which are open. `panels.ts` lists those of the page. */
+/** Registry of panels and their open state. `panels.ts` lists the panels of the page. */
 
 import { signal, type Signal } from "@preact/signals";
 import type { ComponentType } from "preact";
@@ -6,62 +6,66 @@ import type { AddressState } from "../engine/address";
 import type { Side } from "../engine/insets";
 
 export interface Panel {
-  /** Lower-case letters, digits and hyphens: its name in the page's address. */
+  /** Lower-case letters, digits and hyphens; its name in the page's address. */
   id: string;
-  /** Its name on the button and in the help. */
+  /** Label of its button. */
   title: string;
-  /** Panels of a side stand below each other in the order of `panels.ts`; on a phone the right side is a sheet at the bottom, above the strip there. */
+  /**
+   * Panels of a side are stacked in the order of `panels.ts`. On a phone the right side is a bottom sheet, above the
+   * bottom strip.
+   */
   side: Side;
-  /** Whether it is open at first; or when it is, for one that follows the page and that the user does not open or close. */
+  /** Whether it is initially open; a function for a panel whose visibility follows page state instead of the user. */
   open: boolean | (() => boolean);
   Component: ComponentType;
   /**
-   * Shown in its place while it is closed, with a button that opens it and has its id as `data-opens`; without it, a
-   * button of the toolbar opens it.
+   * Shown while it is closed, with a button that opens it and has its id as `data-opens`; without it, a toolbar button
+   * opens the panel.
    */
   Closed?: ComponentType;
-  /** False while there is nothing to show: then it has no button, and is not drawn. */
+  /** False while there is nothing to show: it is not drawn and has no button. */
   available?: () => boolean;
-  /** The path of the button's icon, in a square of 20. */
+  /** Path of the button's icon, on a 20 × 20 grid. */
   icon?: string;
-  /** A key that opens and closes it, or does what `press` does. */
+  /** A key that toggles it, or runs `press`; listed in the help. */
   key?: { name: string; does: string; press?: () => void };
-  /** What of it the page's address keeps besides whether it is open. */
+  /** Further state that the page's address keeps. */
   kept?: Signal<string>;
 }
 
-/** What `keys.ts` answers to. */
-const OTHER_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l", "Home", "Escape", "Enter", "Tab", " "];
+/** Keys handled by `keys.ts`. */
+const RESERVED_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l", "Home", "Escape", "Enter", "Tab", " "];
 
-const all: Panel[] = [];
+const registered: Panel[] = [];
 const states = new Map<string, Signal<boolean>>();
 
+/** Add a panel to the page. */
 export function register(panel: Panel): void {
-  // A mistake in a panel: reported when the page is developed and tested.
+  // Programming errors are reported in development and tests.
   if (import.meta.env.DEV) check(panel);
-  all.push(panel);
+  registered.push(panel);
   states.set(panel.id, signal(panel.open === true));
 }
 
 function check({ id, key }: Panel): void {
   if (!/^[a-z][a-z0-9-]*$/.test(id)) throw new Error(`The id of a panel is of lower-case letters, digits and hyphens: ${id}`);
   if (states.has(id)) throw new Error(`Two panels are called ${id}.`);
-  if (key && (OTHER_KEYS.includes(key.name) || all.some((other) => other.key?.name === key.name)))
+  if (key && (RESERVED_KEYS.includes(key.name) || registered.some((other) => other.key?.name === key.name)))
     throw new Error(`The key ${key.name} of the panel ${id} does something else already.`);
 }
 
-export const panels = (): readonly Panel[] => all;
+export const panels = (): readonly Panel[] => registered;
 
 const isAvailable = (panel: Panel): boolean => panel.available?.() ?? true;
 
 export const isOpen = (panel: Panel): boolean =>
   isAvailable(panel) && (typeof panel.open === "function" ? panel.open() : states.get(panel.id)!.value);
 
-/** Whether the user opens and closes it. */
-const isFree = (panel: Panel): boolean => typeof panel.open === "boolean";
+/** Whether the user, not page state, opens and closes it. */
+const isUserToggled = (panel: Panel): boolean => typeof panel.open === "boolean";
 
-/** Panels that a button of the toolbar opens. */
-export const withButton = (): Panel[] => all.filter((panel) => isFree(panel) && !panel.Closed && isAvailable(panel));
+/** Panels with a toolbar button. */
+export const withButton = (): Panel[] => registered.filter((panel) => isUserToggled(panel) && !panel.Closed && isAvailable(panel));
 
 export function setOpen(id: string, open: boolean): void {
   states.get(id)!.value = open;
@@ -69,37 +73,37 @@ export function setOpen(id: string, open: boolean): void {
 
 export const toggle = (id: string): void => setOpen(id, !states.get(id)!.value);
 
-/** Open or close by a button that goes with it: its counterpart takes the focus. */
+/** Open or close a panel by a button that disappears; the focus moves to the button that replaces it. */
 export function turn(id: string, open: boolean): void {
   setOpen(id, open);
   const counterpart = open ? `[data-panel="${id}"] button` : `[data-opens="${id}"]`;
   requestAnimationFrame(() => document.querySelector<HTMLElement>(counterpart)?.focus());
 }
 
-/** Close the last panel that was not open at first; whether there was one. */
+/** Close the last open panel that was not initially open; returns whether there was one. */
 export function closeLast(): boolean {
-  const last = all.findLast((panel) => panel.open === false && !panel.Closed && isOpen(panel));
+  const last = registered.findLast((panel) => panel.open === false && !panel.Closed && isOpen(panel));
   if (last) turn(last.id, false);
   return last !== undefined;
 }
 
-/** The panels' part of the page's address. */
+/** State of the panels for the page's address. */
 export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
   const changed: string[] = [];
   const kept: Record<string, string> = {};
-  for (const panel of all) {
+  for (const panel of registered) {
     const open = states.get(panel.id)!.value;
-    if (isFree(panel) && open !== panel.open) changed.push(open ? panel.id : `-${panel.id}`);
+    if (isUserToggled(panel) && open !== panel.open) changed.push(open ? panel.id : `-${panel.id}`);
     if (panel.kept?.value) kept[panel.id] = panel.kept.value;
   }
   return { panels: changed, kept };
 }
 
-/** What an address does not name is as at first; ids that this page does not know are left alone. */
+/** Restore panels from an address; unnamed panels get their initial state, unknown ids are ignored. */
 export function restorePanels({ panels = [], kept = {} }: AddressState): void {
-  for (const panel of all) {
+  for (const panel of registered) {
     const { id } = panel;
-    if (isFree(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
+    if (isUserToggled(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
     if (panel.kept) panel.kept.value = kept[id] ?? "";
   }
 }

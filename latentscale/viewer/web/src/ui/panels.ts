@@ -1,4 +1,4 @@
-/** The panels of the page, in the order in which they stand: a new one is one line here (docs/extend.md). */
+/** The page's panels in display order; adding one takes one line (docs/extend.md). */
 
 import "./panels/list";
 import "./panels/document";

@@ -1,14 +1,14 @@
-/** What a preview says of itself. It reads itself again when a newer state is due: its address keeps what is looked at. */
+/** Card of a preview map. It reloads the page when a newer state is due; the address preserves the view. */
 
 import { useEffect, useState } from "preact/hooks";
-import { cover } from "../covers";
+import { obstacleRef } from "../obstacles";
 import * as state from "../state";
 import { plural } from "./words";
 
-/** Seconds without a touch of the page, before it is read again: nothing is taken from under a hand. */
-const QUIET = 4;
-/** Seconds between two looks, at least. */
-const LEAST = 10;
+/** Seconds without user input before a reload. */
+const IDLE_SECONDS = 4;
+/** Minimum seconds between reloads. */
+const MIN_INTERVAL = 10;
 const TOUCHES = ["pointerdown", "pointermove", "wheel", "keydown"] as const;
 
 export function PreviewCard() {
@@ -16,23 +16,23 @@ export function PreviewCard() {
   const age = () => Math.max(0, Date.now() / 1000 - written);
   const [minutes, setMinutes] = useState(Math.floor(age() / 60));
   useEffect(() => {
-    let touched = -Infinity;
-    const touch = () => (touched = performance.now());
-    for (const kind of TOUCHES) addEventListener(kind, touch, { passive: true, capture: true });
-    // Each second, and not once when it is due: a hidden page waits, and so does one that is being used.
+    let lastInput = -Infinity;
+    const onInput = () => (lastInput = performance.now());
+    for (const kind of TOUCHES) addEventListener(kind, onInput, { passive: true, capture: true });
+    // Polled, since a hidden page or one in use waits.
     const timer = setInterval(() => {
       setMinutes(Math.floor(age() / 60));
-      const rested = performance.now() - touched > 1000 * QUIET;
-      const looked = performance.now() > 1000 * Math.max(LEAST, due / 4);
-      if (!document.hidden && rested && looked && age() > due) location.reload();
+      const isIdle = performance.now() - lastInput > 1000 * IDLE_SECONDS;
+      const isDue = performance.now() > 1000 * Math.max(MIN_INTERVAL, due / 4);
+      if (!document.hidden && isIdle && isDue && age() > due) location.reload();
     }, 1000);
     return () => {
       clearInterval(timer);
-      for (const kind of TOUCHES) removeEventListener(kind, touch, { capture: true });
+      for (const kind of TOUCHES) removeEventListener(kind, onInput, { capture: true });
     };
   }, []);
   return (
-    <aside class="card preview" aria-label="Preview" ref={cover(null)}>
+    <aside class="card preview" aria-label="Preview" ref={obstacleRef(null)}>
       <p>
         <b>Preview.</b> {said}
       </p>

@@ -1,9 +1,9 @@
-/** Files that the page gives to its user. */
+/** File downloads. */
 
 import type { Selection } from "../engine/selection";
 import * as state from "../state";
 
-/** The row ids of documents as CSV: other tools and jobs take them. */
+/** Save row ids as CSV, which jobs and other tools read. */
 export async function saveRowIds(documents: Selection): Promise<void> {
   try {
     save(`row_id\n${(await rowIdsOf(documents)).join("\n")}\n`, "documents.csv");
@@ -12,7 +12,7 @@ export async function saveRowIds(documents: Selection): Promise<void> {
   }
 }
 
-/** Ascending. */
+/** Row ids of a selection, ascending. */
 export async function rowIdsOf(documents: Selection): Promise<number[]> {
   const lists = await Promise.all(
     state.generations.value.map((generation) => {
@@ -23,6 +23,7 @@ export async function rowIdsOf(documents: Selection): Promise<number[]> {
   return lists.flat().sort((a, b) => a - b);
 }
 
+/** Offer content as a file download. */
 export function save(content: BlobPart, name: string, type = "text/csv"): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type }));

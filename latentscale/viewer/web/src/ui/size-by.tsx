@@ -1,7 +1,7 @@
-/** What the size of points follows: among the settings, and as a legend below that of the colours. */
+/** Choice of the column that point size encodes, and its legend. */
 
 import { formatValue } from "../engine/scale";
-import { growthBy, isLogarithmic, middleOf } from "../engine/growth";
+import { sizeFactorOf, isLogarithmic, scaleMiddle } from "../engine/size-scale";
 import * as state from "../state";
 import { count } from "./words";
 
@@ -23,14 +23,14 @@ export function SizeBy() {
   );
 }
 
-/** Diameter, in px, of a dot of the legend whose factor is 1. */
+/** Diameter in px of a legend dot of factor 1. */
 const DOT = 6;
 
 export function SizeLegend() {
   const column = state.sizeColumn.value;
   if (!column) return null;
-  const grown = growthBy(column);
-  const shown = [...new Set([column.min, middleOf(column), column.max])];
+  const grown = sizeFactorOf(column);
+  const shown = [...new Set([column.min, scaleMiddle(column), column.max])];
   return (
     <section class="sizes" aria-label={`Sizes by ${column.name}`}>
       <p class="links small">

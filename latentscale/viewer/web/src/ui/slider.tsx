@@ -1,4 +1,4 @@
-/** A slider with its name above it. */
+/** A labelled slider. */
 
 export function Slider({ name, value, from, to, set }: { name: string; value: number; from: number; to: number; set(v: number): void }) {
   return (

@@ -1,4 +1,4 @@
-/** What turns the map in space, and how it looks there. */
+/** Controls of the 3-D view. */
 
 import * as state from "../state";
 import { Icon } from "./icon";
@@ -32,7 +32,7 @@ export function SpaceButtons() {
   );
 }
 
-/** Beside size and opacity of the points. */
+/** Settings of the 3-D view, shown with those of the points. */
 export function SpaceSettings() {
   if (!state.spatial.value) return null;
   return (

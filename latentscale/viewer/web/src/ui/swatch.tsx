@@ -1,8 +1,8 @@
-/** Colours and names of clusters, the same wherever they are shown. */
+/** Colour swatches and names of clusters. */
 
 import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
-import { pieces } from "../engine/hyphens";
+import { labelPieces } from "../engine/label-breaks";
 import { hasHues } from "../map/shading";
 import * as state from "../state";
 
@@ -12,20 +12,21 @@ export function Swatch({ rgb, hollow = false }: { rgb: Rgb; hollow?: boolean }) 
 
 export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | undefined }) {
   const theme = state.theme.value;
-  // While a column colours the points, a cluster's hue is its name only: a ring, not a fill.
+  // While points have other colours, the swatch is a ring: the hue only identifies the cluster's label.
   return <Swatch hollow={!hasHues()} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
 }
 
-/** A cluster's name where it may take several lines; from right to left, it turns nothing that stands beside it. */
-export function Name({ label }: { label: string }) {
-  return <bdi>{pieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
+/** A cluster's name that may wrap; `bdi` isolates right-to-left text. */
+export function ClusterName({ label }: { label: string }) {
+  return <bdi>{labelPieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
 }
 
+/** The cluster of layer 0 with an id. */
 export function clusterAt(id: number): ClusterEntry | undefined {
-  return state.byRef.value.get(`0.${id}`);
+  return state.clustersByRef.value.get(`0.${id}`);
 }
 
-/** The cluster's name, and the coarser ones that it is part of. */
+/** The cluster's name, preceded by its ancestors. */
 export function ClusterPath({ id }: { id: number }) {
   const cluster = clusterAt(id);
   if (state.manifest.value?.preview) return null;
@@ -44,10 +45,10 @@ export function ClusterPath({ id }: { id: number }) {
       <span>
         {above.map((one) => (
           <span class="muted" key={one.layer}>
-            <Name label={one.label} /> ›{" "}
+            <ClusterName label={one.label} /> ›{" "}
           </span>
         ))}
-        <Name label={cluster.label} />
+        <ClusterName label={cluster.label} />
       </span>
     </span>
   );

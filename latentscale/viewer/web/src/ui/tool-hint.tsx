@@ -1,6 +1,6 @@
-/** What the pointer does while it draws, and the way out. */
+/** Hint on the active selection tool, with a button to leave it. */
 
-import { cover } from "../covers";
+import { obstacleRef } from "../obstacles";
 import { sizeOf } from "../engine/selection";
 import * as state from "../state";
 import { plural } from "./words";
@@ -17,7 +17,7 @@ export function ToolHint() {
   if (!tool) return null;
   const selected = state.selected.value;
   return (
-    <div class="card tool-hint" role="status" ref={cover(null)}>
+    <div class="card tool-hint" role="status" ref={obstacleRef(null)}>
       <span>
         Draw a {tool} around documents to {SAYS[state.operation.value]}
         {selected ? `: ${plural(sizeOf(selected.documents), "document")} now` : ""}

@@ -1,16 +1,18 @@
-/** Numbers and values in words. */
+/** Formatting of numbers, values and texts. */
 
 export const count = (n: number): string => n.toLocaleString("en");
 
+/** A share in percent, with a decimal below 10 %. */
 export const percent = (part: number, whole: number): string => {
   if (!whole) return "0 %";
   const value = (100 * part) / whole;
   return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)} %`;
 };
 
+/** A count with its noun. */
 export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
 
-/** At most `length` characters, cut at a space if there is one near. */
+/** Truncate to `length` characters, at a space if one is near. */
 export function shortened(text: string, length: number): string {
   if (text.length <= length) return text;
   const part = text.slice(0, length);
@@ -18,14 +20,14 @@ export function shortened(text: string, length: number): string {
   return `${(space > 0.8 * length ? part.slice(0, space) : part).trimEnd()}…`;
 }
 
-/** Text whose longest line has so many characters may have been broken to fit a terminal or a mail; the rest of a line varies. */
+/** Longest-line widths that suggest hard-wrapped text, as for terminals or mail, and the tolerance of single lines. */
 const WRAPPED = { least: 40, most: 120, slack: 3 };
-/** What begins a line of its own: an item, a quotation, a heading, a line that is set in. */
+/** Lines that start a block of their own: list items, quotes, headings, indented lines. */
 const OWN_LINE = /^(\s|[-*•·+>#|=~_]|\d+[.)]|\p{L}[.)]\s)/u;
 
 /**
- * Text whose lines were broken at a width that is not this page's, with those breaks taken out: where the first word of
- * the next line would not have fitted. Verses, lists, code and paragraphs keep theirs.
+ * Unwrap hard-wrapped text: remove breaks where the next word would not have fitted. Verses, lists, code and paragraphs
+ * keep their breaks.
  */
 export function reflowed(text: string): string {
   const lines = text.split(/\r?\n/);
@@ -35,7 +37,7 @@ export function reflowed(text: string): string {
   for (let i = 1; i < lines.length; i++) {
     const [before, line] = [lines[i - 1].trimEnd(), lines[i].trimEnd()];
     const word = /^\S+/.exec(line)?.[0] ?? "";
-    // The first line may be a title.
+    // A first line may be a title.
     if (i === 1 && /^\p{Lu}/u.test(line) && !/\p{P}$/u.test(before)) {
       made += `\n${line}`;
       continue;
@@ -46,7 +48,7 @@ export function reflowed(text: string): string {
   return made;
 }
 
-/** A number with all the digits that it has: one of float32, which the page holds in 64 bits, with those of 32. */
+/** Shortest decimal that identifies a number; for float32 values, at float32 precision. */
 function numberText(value: number): string {
   if (Number.isInteger(value) || Math.fround(value) !== value) return String(value);
   for (let digits = 1; digits < 9; digits++) {
@@ -56,7 +58,7 @@ function numberText(value: number): string {
   return String(value);
 }
 
-/** Any value of a document as text: corpus text is hostile and never markup. */
+/** A document's value as text; corpus text is untrusted and never markup. */
 export function valueText(value: unknown): string {
   if (value === null || value === undefined) return "";
   if (value instanceof Date) {
@@ -69,7 +71,7 @@ export function valueText(value: unknown): string {
   return String(value);
 }
 
-/** The address of a link, if a value is one that may be followed. */
+/** The URL of a value that is a safe http(s) link, or null. */
 export function linkOf(value: unknown): string | null {
   if (typeof value !== "string" || !/^https?:\/\/[^\s]+$/i.test(value) || value.length > 2000) return null;
   try {

@@ -1,9 +1,9 @@
-/** Edits of clusters: what there are, and how they come into the map. */
+/** The panel of cluster edits: lists them, and exports them for import into the map. */
 
 import { useState } from "preact/hooks";
 import { commands } from "../../commands";
-import { addEdits, earlier, edits, forget, kept, mapId, readOnce, undo, undoAll } from "../../editing";
-import { editFile, placeOf, readEditFile, type ClusterEdit } from "../../engine/edits";
+import { addEdits, earlierEdits, edits, forgetEdits, isPersisted, mapId, loadEdits, undoEdit, undoAllEdits } from "../../editing";
+import { editFile, editRef, readEditFile, type ClusterEdit } from "../../engine/edits";
 import * as state from "../../state";
 import { PanelFrame } from "../panel-frame";
 import { turn } from "../panel-registry";
@@ -14,16 +14,16 @@ import { plural, shortened } from "../words";
 const ID = "edits";
 const FILE = "edits.yaml";
 
-/** Updates leave a map's labels as they are: only a refit has others. */
-const grown = (): boolean => {
+/** Whether the map has updates: these keep its labels, so that edits need a refit. */
+const hasUpdates = (): boolean => {
   const { generations } = state.manifest.value!;
   return generations.some(({ removed, placed }, i) => removed || (i > 0 && !placed));
 };
 
-const command = (): string => `latentscale labels import WORKSPACE ${FILE}${grown() ? " --refit" : ""}`;
+const command = (): string => `latentscale labels import WORKSPACE ${FILE}${hasUpdates() ? " --refit" : ""}`;
 
 export function EditsPanel() {
-  readOnce();
+  loadEdits();
   const list = edits.value;
   return (
     <PanelFrame
@@ -33,14 +33,14 @@ export function EditsPanel() {
       onClose={() => turn(ID, false)}
     >
       {!list.length && <p class="muted">Choose a cluster, then “Edit” on its card: rename it, describe it, or hide its label. What you edit is seen by you alone until it is in the map.</p>}
-      {!kept.value && list.length > 0 && <p class="flag">This browser does not keep the edits: save them before you leave the page.</p>}
-      {list.length > 0 && <Saving />}
+      {!isPersisted.value && list.length > 0 && <p class="flag">This browser does not keep the edits: save them before you leave the page.</p>}
+      {list.length > 0 && <SaveEdits />}
       <ul class="tags" aria-label="Edits">
         {list.map((edit) => (
-          <Edit key={placeOf(edit)} edit={edit} />
+          <Edit key={editRef(edit)} edit={edit} />
         ))}
       </ul>
-      <Earlier />
+      <EarlierEdits />
       <label class="load-file">
         <span class="muted small">Read edits from a file that a page saved</span>
         <input type="file" accept=".yaml,.yml" onChange={(event) => void read(event.currentTarget)} />
@@ -49,24 +49,24 @@ export function EditsPanel() {
   );
 }
 
-/** The focus goes to the panel: what had it is gone. */
-function undone(work: () => void): void {
+/** Run an undo, then move the focus to the panel: the focused element is removed. */
+function undoAndFocus(work: () => void): void {
   work();
   requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-panel="${ID}"] button`)?.focus());
 }
 
 function Edit({ edit }: { edit: ClusterEdit }) {
-  const ref = placeOf(edit);
-  const cluster = state.byRef.value.get(ref);
+  const ref = editRef(edit);
+  const cluster = state.clustersByRef.value.get(ref);
   const name = cluster?.label ?? edit.rename ?? edit.label;
-  const said = [edit.rename !== undefined && `found as “${edit.label}”`, edit.hide !== undefined && (edit.hide ? "label hidden" : "label shown again"), edit.describe && `described: ${shortened(edit.describe, 120)}`];
+  const changes = [edit.rename !== undefined && `found as “${edit.label}”`, edit.hide !== undefined && (edit.hide ? "label hidden" : "label shown again"), edit.describe && `described: ${shortened(edit.describe, 120)}`];
   return (
     <li>
       <ClusterSwatch cluster={cluster} />
       <span class="name" dir="auto" title={name}>
         {name}
       </span>
-      <span class="muted small said">{said.filter(Boolean).join(" · ")}</span>
+      <span class="muted small said">{changes.filter(Boolean).join(" · ")}</span>
       <span class="links">
         {cluster && (
           <button
@@ -80,7 +80,7 @@ function Edit({ edit }: { edit: ClusterEdit }) {
             Show
           </button>
         )}
-        <button class="link" aria-label={`Undo the edit of ${name}`} onClick={() => undone(() => undo(edit))}>
+        <button class="link" aria-label={`Undo the edit of ${name}`} onClick={() => undoAndFocus(() => undoEdit(edit))}>
           Undo
         </button>
       </span>
@@ -88,14 +88,14 @@ function Edit({ edit }: { edit: ClusterEdit }) {
   );
 }
 
-function Saving() {
-  const [said, say] = useState("");
+function SaveEdits() {
+  const [status, setStatus] = useState("");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(command());
-      say("Command copied");
+      setStatus("Command copied");
     } catch {
-      say("This browser does not let the page copy: mark the command and copy it.");
+      setStatus("This browser does not let the page copy: mark the command and copy it.");
     }
   };
   return (
@@ -104,12 +104,12 @@ function Saving() {
         <button class="button" onClick={() => save(editFile(mapId(), edits.value, command()), FILE, "application/yaml")}>
           Save as {FILE}
         </button>
-        <button class="link" onClick={() => undone(undoAll)}>
+        <button class="link" onClick={() => undoAndFocus(undoAllEdits)}>
           Undo all
         </button>
       </p>
       <p class="muted small">
-        Then one command, where the workspace is, makes a map with these edits for everybody{grown() ? "; since this one has grown by updates, it is laid out anew" : ""}:
+        Then one command, where the workspace is, makes a map with these edits for everybody{hasUpdates() ? "; since this one has grown by updates, it is laid out anew" : ""}:
       </p>
       <p class="command">
         <code>{command()}</code>
@@ -118,29 +118,29 @@ function Saving() {
         <button class="link" onClick={() => void copy()}>
           Copy the command
         </button>
-        <span role="status">{said}</span>
+        <span role="status">{status}</span>
       </p>
     </>
   );
 }
 
-/** Of the map that this address showed before. */
-function Earlier() {
+/** Offers to carry over edits from earlier maps at this address. */
+function EarlierEdits() {
   return (
     <>
-      {earlier.value.map(([map, list]) => (
+      {earlierEdits.value.map(([map, list]) => (
         <p class="links small" key={map}>
           <span class="muted">{plural(list.length, "cluster was", "clusters were")} edited on an earlier map at this address.</span>
           <button
             class="link"
             onClick={() => {
-              told(addEdits(map, list));
-              forget(map);
+              reportUnmatched(addEdits(map, list));
+              forgetEdits(map);
             }}
           >
             Bring the edits over
           </button>
-          <button class="link" onClick={() => forget(map)}>
+          <button class="link" onClick={() => forgetEdits(map)}>
             Forget them
           </button>
         </p>
@@ -149,7 +149,7 @@ function Earlier() {
   );
 }
 
-const told = (lost: number): void => {
+const reportUnmatched = (lost: number): void => {
   if (lost) state.notice.value = `${plural(lost, "edit is", "edits are")} of no cluster of this map: latentscale labels import goes by their documents.`;
 };
 
@@ -158,7 +158,7 @@ async function read(input: HTMLInputElement): Promise<void> {
   if (!file) return;
   try {
     const { map, edits: found } = readEditFile(await file.text(), file.name);
-    told(addEdits(map, found));
+    reportUnmatched(addEdits(map, found));
   } catch (error) {
     state.notice.value = (error as Error).message;
   } finally {

@@ -1,7 +1,7 @@
-/** A filter for each column, with the counts that it has under the filters on the others. */
+/** The filters panel: one filter per column, with crossfilter counts. */
 
 import { useEffect, useState } from "preact/hooks";
-import { counts, keepCounts, watched } from "../../counting";
+import { counts, startCounting, displayedColumns } from "../../counting";
 import { keyOf, withFilter, type ColumnFilter } from "../../engine/filters";
 import type { ColourColumn } from "../../engine/format";
 import { ADDED } from "../../engine/merge";
@@ -18,10 +18,10 @@ import { TextFilter } from "./text-filter";
 const ID = "filters";
 
 export function FiltersPanel() {
-  useEffect(keepCounts, []);
+  useEffect(startCounting, []);
   const { colours, columns } = state.index.value!;
   const coloured = new Set(colours.map(({ name }) => name));
-  // Texts of any kind, and what colours cannot tell.
+  // Columns without colours are filtered as text.
   const others = columns.filter((name) => !coloured.has(name));
   return (
     <PanelFrame name="Filters" header={<Headline />} closes="Close the filters" onClose={() => turn(ID, false)}>
@@ -44,12 +44,12 @@ export function FiltersPanel() {
   );
 }
 
-/** Every count names its base. */
+/** Passing documents, and of how many. */
 function Headline() {
   const counted = counts.value;
   if (!state.filters.value.size) return <span role="status">No filter</span>;
-  const looking = [...state.textMatches.value.values()].some(({ documents }) => documents === null);
-  if (!counted || looking) return <span role="status">Reading…</span>;
+  const isMatching = [...state.textMatches.value.values()].some(({ documents }) => documents === null);
+  if (!counted || isMatching) return <span role="status">Reading…</span>;
   const { base, passing } = counted;
   return (
     <span role="status">
@@ -64,11 +64,11 @@ function Item({ name, filterKey, column }: { name: string; filterKey: string; co
   const [open, setOpen] = useState(filter !== null);
   useEffect(() => {
     if (!open || !column) return;
-    watched.value = new Set(watched.value).add(filterKey);
+    displayedColumns.value = new Set(displayedColumns.value).add(filterKey);
     return () => {
-      const rest = new Set(watched.value);
-      rest.delete(filterKey);
-      watched.value = rest;
+      const remaining = new Set(displayedColumns.value);
+      remaining.delete(filterKey);
+      displayedColumns.value = remaining;
     };
   }, [open]);
   const set = (next: ColumnFilter | null) => (state.filters.value = withFilter(state.filters.value, filterKey, next));

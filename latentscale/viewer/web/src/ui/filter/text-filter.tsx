@@ -1,22 +1,22 @@
-/** Texts: what they contain, or whether they are empty. All of them are read, once that is asked. */
+/** Filter of texts: substring, regular expression, or empty. All texts are read once it is applied. */
 
 import { useEffect, useState } from "preact/hooks";
-import { bytesOfTexts } from "../../engine/texts";
+import { bytesOfTexts } from "../../engine/text-scan";
 import type { ColumnFilter } from "../../engine/filters";
-import { patternFault } from "../../engine/pattern-words";
+import { patternError } from "../../engine/pattern-syntax";
 import { sizeOf } from "../../engine/selection";
 import * as state from "../../state";
 import { plural } from "../words";
-import type { Part } from "./part";
+import type { FilterProps } from "./filter-props";
 
-export function TextFilter({ name, filter, set }: { name: string } & Part<Extract<ColumnFilter, { kind: "text" }>>) {
+export function TextFilter({ name, filter, set }: { name: string } & FilterProps<Extract<ColumnFilter, { kind: "text" }>>) {
   const [typed, setTyped] = useState(filter?.contains ?? "");
   const [pattern, setPattern] = useState(filter?.pattern ?? false);
   const [bytes, setBytes] = useState<number | null>(null);
   useEffect(() => {
     bytesOfTexts(state.generations.value).then(setBytes, (error: Error) => state.report(name, error));
   }, []);
-  const fault = pattern && typed ? patternFault(typed) : null;
+  const fault = pattern && typed ? patternError(typed) : null;
   const apply = () => {
     if (!fault) set(typed ? { kind: "text", contains: typed, ...(pattern ? { pattern } : {}) } : null);
   };
@@ -44,7 +44,7 @@ export function TextFilter({ name, filter, set }: { name: string } & Part<Extrac
           {fault}
         </p>
       )}
-      {/* A page that is one file may start no worker. */}
+      {/* Single-file pages cannot start workers. */}
       {!state.inOneFile.value && (
         <label class="check">
           <input type="checkbox" checked={pattern} onChange={(event) => setPattern(event.currentTarget.checked)} />

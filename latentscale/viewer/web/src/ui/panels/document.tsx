@@ -1,4 +1,4 @@
-/** The document that is pinned, or else the one cluster that is chosen. */
+/** Panel of the pinned document, or of the isolated cluster. */
 
 import { computed } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
@@ -7,28 +7,28 @@ import type { ClusterEntry } from "../../engine/format";
 import type { Document } from "../../engine/generation";
 import { generationName } from "../../engine/merge";
 import { section } from "../../engine/sections";
-import { likeness, SIMILAR } from "../../engine/similar";
+import { similarQuery, SIMILAR } from "../../engine/similar";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
-import { Brief, textOf, titleOf } from "../cards";
+import { FirstValues, textOf, titleOf } from "../hover-card";
 import { ColumnEvidence, Sibling } from "../cluster-evidence";
 import { lazy } from "../lazy";
-import { Marked } from "../marked";
+import { Highlighted } from "../highlighted";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
-import { ClusterPath, ClusterSwatch, Name } from "../swatch";
-import { placeInList, step } from "./documents";
+import { ClusterPath, ClusterSwatch, ClusterName } from "../swatch";
+import { pinnedIndex, stepInList } from "./documents";
 import { count, linkOf, percent, reflowed, shortened, valueText } from "../words";
 
-/** The one cluster that is isolated, once it is known what it is about. */
+/** The isolated cluster, if there is exactly one and its details are loaded. */
 const chosen = computed(() => {
   const refs = [...state.isolated.value];
-  const cluster = refs.length === 1 ? state.byRef.value.get(refs[0]) : undefined;
+  const cluster = refs.length === 1 ? state.clustersByRef.value.get(refs[0]) : undefined;
   const detail = cluster && state.details.value?.[state.labels.value!.clusters.indexOf(cluster)];
   return cluster && detail ? { cluster, detail } : null;
 });
 
-const ClusterEdits = lazy("Edits", async () => (await import("../edits/card")).ClusterEdits, "muted small");
+const ClusterEdits = lazy("Edits", async () => (await import("../edits/cluster-edits")).ClusterEdits, "muted small");
 const PinnedImage = lazy("Image", async () => (await import("../image")).PinnedImage, "picture muted small");
 
 register({
@@ -52,7 +52,7 @@ function DocumentPanel() {
       header={
         <>
           Document {count(document.rowId)}
-          <Since generation={pinned.generation} />
+          <AddedNote generation={pinned.generation} />
         </>
       }
       closes="Close the document"
@@ -60,18 +60,18 @@ function DocumentPanel() {
     >
         <ClusterPath id={pinned.cluster} />
         <p class="links small">
-          <Steps />
-          <Like rowId={document.rowId} generation={pinned.generation} />
+          <ListSteps />
+          <SimilarButton rowId={document.rowId} generation={pinned.generation} />
         </p>
         {title && (
           <h2 dir="auto">
-            <Marked text={title} />
+            <Highlighted text={title} />
           </h2>
         )}
         {state.manifest.value?.images && <PinnedImage />}
         {text && (
           <p class="document-text" dir="auto">
-            <Marked text={reflowed(text)} />
+            <Highlighted text={reflowed(text)} />
           </p>
         )}
         <dl>
@@ -90,40 +90,40 @@ function DocumentPanel() {
   );
 }
 
-/** To the documents before and after it in the list, while it is one of them. */
-function Steps() {
-  const at = placeInList();
+/** Buttons to the previous and next document of the list, if it contains the pinned one. */
+function ListSteps() {
+  const at = pinnedIndex();
   if (at < 0 || !(state.listing.value || state.found.value)) return null;
   const all = state.rows.value.length;
   return (
     <span class="steps">
-      <button class="link" disabled={at === 0} onClick={() => step(-1)}>
+      <button class="link" disabled={at === 0} onClick={() => stepInList(-1)}>
         Previous
       </button>
       <span class="muted">
         {count(at + 1)} of {count(all)}
       </span>
-      <button class="link" disabled={at === all - 1} onClick={() => step(1)}>
+      <button class="link" disabled={at === all - 1} onClick={() => stepInList(1)}>
         Next
       </button>
     </span>
   );
 }
 
-/** The search for documents like it, where they are stored. */
-function Like({ rowId, generation }: { rowId: number; generation: number }) {
+/** Button that searches similar documents, if neighbours are stored. */
+function SimilarButton({ rowId, generation }: { rowId: number; generation: number }) {
   const index = state.index.value?.generations[generation];
   if (!index) return null;
   if (!section(index, SIMILAR)) return <span class="muted">It is not stored what it is like: publish the map again for that.</span>;
   return (
-    <button class="link" onClick={() => (state.query.value = likeness(rowId))}>
+    <button class="link" onClick={() => (state.query.value = similarQuery(rowId))}>
       More like this
     </button>
   );
 }
 
-/** When a document joined the map, if it was not there from the first. */
-function Since({ generation }: { generation: number }) {
+/** When a document was added, unless it is in the first generation. */
+function AddedNote({ generation }: { generation: number }) {
   const entry = state.manifest.value?.generations[generation];
   if (entry?.placed) return <> · placed, from {entry.placed}</>;
   return entry && generation > 0 ? <> · {entry.added ? `added ${entry.added}` : generationName(entry, generation).toLowerCase()}</> : null;
@@ -143,7 +143,7 @@ function Value({ value }: { value: unknown }) {
 
 const SELECTS = { replace: "Select it", add: "Add it to the selection", subtract: "Take it off the selection", intersect: "Keep what is selected of it" };
 
-/** What it is about. */
+/** Details of the isolated cluster. */
 function ClusterPanel() {
   if (!chosen.value) return null;
   const { cluster, detail } = chosen.value;
@@ -157,7 +157,7 @@ function ClusterPanel() {
       onClose={() => (state.isolated.value = new Set())}
     >
         <h2 class="cluster-title">
-          <ClusterSwatch cluster={cluster} /> <Name label={cluster.label} />
+          <ClusterSwatch cluster={cluster} /> <ClusterName label={cluster.label} />
         </h2>
         {detail.description && <p class="description">{detail.description}</p>}
         <p class="muted">
@@ -205,8 +205,8 @@ function ClusterPanel() {
   );
 }
 
-/** The first few documents that are on the map: an exemplar may have left it since the clusters were labelled. */
-async function firstOf(rows: readonly number[], wanted: number): Promise<Document[]> {
+/** The first `wanted` documents that exist: exemplars may have been removed since labelling. */
+async function readExisting(rows: readonly number[], wanted: number): Promise<Document[]> {
   const found: Document[] = [];
   for (let at = 0; at < rows.length && found.length < wanted; ) {
     const next = rows.slice(at, at + wanted - found.length);
@@ -220,11 +220,11 @@ async function firstOf(rows: readonly number[], wanted: number): Promise<Documen
 function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: number[]; title: string }) {
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
-    let gone = false;
-    void firstOf(rows, 5).then((found) => {
-      if (!gone) setDocuments(found);
+    let unmounted = false;
+    void readExisting(rows, 5).then((found) => {
+      if (!unmounted) setDocuments(found);
     });
-    return () => void (gone = true);
+    return () => void (unmounted = true);
   }, [cluster]);
   if (!rows.length) return null;
   return (
@@ -234,7 +234,7 @@ function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: numb
       {documents?.map((document) => (
         <button class="exemplar" key={document.rowId} onClick={() => commands.pinRow(document.rowId)}>
           {titleOf(document) && <strong>{titleOf(document)}</strong>}
-          <span>{shortened(textOf(document), 220) || <Brief document={document} />}</span>
+          <span>{shortened(textOf(document), 220) || <FirstValues document={document} />}</span>
         </button>
       ))}
     </>

@@ -1,19 +1,19 @@
-/** The documents that a search found, or that are in view, as a table: what is on the map, to be read in order. */
+/** Panel with a table of search results, of the selection, or of the documents in view. */
 
 import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { commands } from "../../commands";
 import type { Document } from "../../engine/generation";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import { MEANING } from "../../engine/meaning";
 import type { Hit } from "../../engine/search";
 import { lastSection } from "../../engine/sections";
 import { selectionOf, sizeOf } from "../../engine/selection";
-import { MEANT } from "../../finding";
+import { BY_MEANING } from "../../document-search";
 import { selectRows } from "../../selecting";
 import * as state from "../../state";
-import { textOf, titleOf } from "../cards";
-import { excerpt, Marked } from "../marked";
+import { textOf, titleOf } from "../hover-card";
+import { excerpt, Highlighted } from "../highlighted";
 import { PanelFrame } from "../panel-frame";
 import { isOpen, panels, register, setOpen, turn } from "../panel-registry";
 import { saveRowIds } from "../save";
@@ -22,12 +22,12 @@ import { count, plural, shortened, valueText } from "../words";
 const ID = "documents";
 const TITLE = "Documents";
 const SELECTION = "selection";
-/** Height of a row in px, as in `style.css`. */
+/** Row height in px, as in `style.css`. */
 const ROW = 62;
-/** Rows that are drawn above and below what is seen. */
+/** Rows rendered beyond the visible ones on each side. */
 const MARGIN = 4;
-/** Rows that are read to be sorted. */
-const MOST_SORTED = 200;
+/** Maximum number of rows that are read for sorting. */
+const MAX_SORTED = 200;
 
 register({
   id: ID,
@@ -40,28 +40,28 @@ register({
   kept: state.query,
 });
 
-const own = () => panels().find(({ id }) => id === ID)!;
+const ownPanel = () => panels().find(({ id }) => id === ID)!;
 effect(() => {
-  state.listing.value = isOpen(own());
+  state.listing.value = isOpen(ownPanel());
 });
-/** Opened by what was found, it goes with it. */
-let opened = false;
+/** Whether results opened the panel: it then closes with them. */
+let openedBySearch = false;
 effect(() => {
   const answer = state.litRows.value;
-  // The panel of the selection says what is selected, and lists it on request.
-  const told = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
-  // On a phone it would lie over what is being drawn around.
-  const drawing = state.tool.value !== null && innerWidth <= NARROW;
-  if (answer && !opened && !told && !drawing && !isOpen(own())) {
-    opened = true;
+  // The selection panel shows the selection, and lists it on request.
+  const isListedElsewhere = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
+  // On a phone it would cover the map during drawing.
+  const drawing = state.tool.value !== null && innerWidth <= NARROW_WIDTH;
+  if (answer && !openedBySearch && !isListedElsewhere && !drawing && !isOpen(ownPanel())) {
+    openedBySearch = true;
     setOpen(ID, true);
-  } else if (!answer && opened && !state.query.value) {
-    opened = false;
+  } else if (!answer && openedBySearch && !state.query.value) {
+    openedBySearch = false;
     setOpen(ID, false);
   }
 });
 
-/** Documents that were read, by generation and position; kept while the page is open. */
+/** Cache of read documents by generation and position, for the life of the page. */
 const read = new Map<string, Document | "failed">();
 const keyOf = ({ generation, position }: state.Row) => `${generation.number}/${position}`;
 
@@ -79,19 +79,19 @@ function DocumentsPanel() {
   const rows = state.rows.value;
   const [column, setColumn] = useState("");
   const [order, setOrder] = useState<{ by: "document" | "column"; down: boolean; rows: readonly state.Row[] } | null>(null);
-  // A new list is in its own order.
+  // A new list resets the sort order.
   useEffect(() => setOrder(null), [rows]);
   const columns = (state.index.value?.columns ?? []).filter((name) => name !== state.index.value?.text);
   const text = ({ document }: { document: Document | "failed" | undefined }, by: string) =>
     typeof document !== "object" ? "" : by === "document" ? titleOf(document) || textOf(document) : valueOf(document, column);
   const sort = async (by: "document" | "column") => {
     const down = order?.by === by && !order.down;
-    const part = rows.slice(0, MOST_SORTED);
+    const part = rows.slice(0, MAX_SORTED);
     await Promise.all(part.map(readRow));
     const keyed = part.map((row) => ({ row, key: text({ document: read.get(keyOf(row)) }, by) }));
     const compare = new Intl.Collator(undefined, { numeric: true }).compare;
     keyed.sort((a, b) => (a.key && b.key ? compare(a.key, b.key) * (down ? -1 : 1) : Number(!a.key) - Number(!b.key)));
-    setOrder({ by, down, rows: [...keyed.map(({ row }) => row), ...rows.slice(MOST_SORTED)] });
+    setOrder({ by, down, rows: [...keyed.map(({ row }) => row), ...rows.slice(MAX_SORTED)] });
   };
   const sorted = (by: string) => (order?.by === by ? (order.down ? "descending" : "ascending") : "none");
   const shown = order?.rows ?? rows;
@@ -130,7 +130,7 @@ function DocumentsPanel() {
               </button>
             ) : (
               rows.length > 0 && (
-                <button class="link" onClick={() => void selectRows(rows, isPart())}>
+                <button class="link" onClick={() => void selectRows(rows, isPartial())}>
                   Select these
                 </button>
               )
@@ -141,23 +141,23 @@ function DocumentsPanel() {
               </button>
             )}
           </div>
-          {order && rows.length > MOST_SORTED && <p class="muted small">The first {count(MOST_SORTED)} are sorted.</p>}
+          {order && rows.length > MAX_SORTED && <p class="muted small">The first {count(MAX_SORTED)} are sorted.</p>}
           <Table rows={shown} column={column} />
         </>
       ) : (
-        <Nothing />
+        <EmptyList />
       )}
     </PanelFrame>
   );
 }
 
-/** How a list is sorted; the button beside it says so in words. */
+/** Visual sort indicator; the button's label states the order. */
 function Arrow({ sorted }: { sorted: "none" | "ascending" | "descending" }) {
   return <span aria-hidden="true">{{ none: "↕", ascending: "↑", descending: "↓" }[sorted]}</span>;
 }
 
-/** What may be done where there is nothing to list. */
-function Nothing() {
+/** Suggestions for an empty list. */
+function EmptyList() {
   const query = state.query.value.trim();
   const filtered = state.filters.value.size > 0 || state.isolated.value.size > 0;
   const byMeaning = state.index.value !== null && lastSection(state.index.value.generations, MEANING) !== null;
@@ -166,8 +166,8 @@ function Nothing() {
       {query && <p class="muted">Words of texts and titles, and whole ids, are searched; the map stays as it was.</p>}
       {!query && !filtered && <p class="muted">Move or zoom out until there are documents in the window.</p>}
       <p class="links">
-        {query && byMeaning && state.findBy.value !== MEANT && (
-          <button class="button" onClick={() => (state.findBy.value = MEANT)}>
+        {query && byMeaning && state.findBy.value !== BY_MEANING && (
+          <button class="button" onClick={() => (state.findBy.value = BY_MEANING)}>
             Search by meaning
           </button>
         )}
@@ -197,11 +197,11 @@ function Nothing() {
   );
 }
 
-/** Whether the list leaves out documents that it is of. */
-const isPart = (): boolean =>
+/** Whether the list is incomplete. */
+const isPartial = (): boolean =>
   state.found.value ? state.found.value.more : state.drawn.value.sampled || state.inView.value.rows.length < state.inView.value.all;
 
-/** How many there are, of what. */
+/** What is listed, and how many documents. */
 function Headline() {
   const answer = state.found.value;
   const selection = state.shownSelection.value;
@@ -210,7 +210,7 @@ function Headline() {
     return (
       <span role="status">
         {plural(size, "document")} selected{selection.part ? ", of those that were drawn and listed" : ""}
-        {size > state.MOST_LISTED ? `, the first ${count(state.MOST_LISTED)} listed` : ""}
+        {size > state.MAX_LISTED ? `, the first ${count(state.MAX_LISTED)} listed` : ""}
       </span>
     );
   }
@@ -262,7 +262,7 @@ function valueOf(document: Document, column: string): string {
   return valueText(document.values.find(([name]) => name === column)?.[1]);
 }
 
-/** Only the rows that are seen are drawn and read. */
+/** A virtualised table: only visible rows are rendered and read. */
 function Table({ rows, column }: { rows: readonly state.Row[]; column: string }) {
   const box = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
@@ -275,26 +275,26 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
     setTop(0);
   }, [rows]);
   useEffect(() => {
-    const seen = new ResizeObserver(() => box.current && setHeight(box.current.clientHeight));
-    seen.observe(box.current!);
+    const observer = new ResizeObserver(() => box.current && setHeight(box.current.clientHeight));
+    observer.observe(box.current!);
     return () => {
-      seen.disconnect();
+      observer.disconnect();
       commands.point(null);
     };
   }, []);
   const first = Math.max(0, Math.floor(top / ROW) - MARGIN);
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + MARGIN);
-  const tries = state.tries.value;
+  const tries = state.retries.value;
   useEffect(() => {
     for (const [key, found] of read) if (found === "failed") read.delete(key);
   }, [tries]);
   useEffect(() => {
-    let gone = false;
+    let unmounted = false;
     const missing = rows.slice(first, last).filter((row) => !read.has(keyOf(row)));
     void Promise.all(missing.map(readRow)).then(() => {
-      if (!gone && missing.length) redraw((n) => n + 1);
+      if (!unmounted && missing.length) redraw((n) => n + 1);
     });
-    return () => void (gone = true);
+    return () => void (unmounted = true);
   }, [rows, first, last, tries]);
   const pinned = state.pinned.value;
   const move = (to: number) => {
@@ -315,22 +315,22 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
     event.preventDefault();
     event.stopPropagation();
   };
-  const here = Math.min(active, Math.max(0, rows.length - 1));
+  const tabStop = Math.min(active, Math.max(0, rows.length - 1));
   return (
     <div class="table" ref={box} role="grid" aria-label="Documents" aria-rowcount={rows.length} onScroll={() => setTop(box.current!.scrollTop)} onKeyDown={onKey}>
       <div role="rowgroup" style={{ height: `${rows.length * ROW}px` }}>
         {rows.slice(first, last).map((row, i) => {
           const at = first + i;
           const document = read.get(keyOf(row));
-          const on = pinned !== null && pinned.position === row.position && pinned.generation === row.generation.number;
+          const isPinned = pinned !== null && pinned.position === row.position && pinned.generation === row.generation.number;
           return (
             <div
               class="document-row"
               role="row"
               key={keyOf(row)}
               aria-rowindex={at + 1}
-              aria-selected={on}
-              tabIndex={at === here ? 0 : -1}
+              aria-selected={isPinned}
+              tabIndex={at === tabStop ? 0 : -1}
               style={{ top: `${at * ROW}px` }}
               onClick={() => {
                 setActive(at);
@@ -347,7 +347,7 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
                 ) : document === "failed" ? (
                   <span class="muted">The document could not be read.</span>
                 ) : (
-                  <Short document={document} similarity={similarityOf(row)} />
+                  <DocumentSummary document={document} similarity={similarityOf(row)} />
                 )}
               </div>
               {column && (
@@ -363,14 +363,14 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
   );
 }
 
-/** How near a document is to what was asked for, where that is what the list is by. */
+/** Similarity of a document to the query, for similarity and semantic searches. */
 function similarityOf(row: state.Row): number | null {
   const answer = state.found.value;
   return (answer?.like !== undefined || answer?.meaning) && !state.shownSelection.value && "score" in row ? (row as Hit).score : null;
 }
 
-/** A title, and the part of the text in which the words are. */
-function Short({ document, similarity }: { document: Document; similarity: number | null }) {
+/** Title and text excerpt around the query words. */
+function DocumentSummary({ document, similarity }: { document: Document; similarity: number | null }) {
   const query = state.found.value?.query;
   const title = titleOf(document);
   const text = textOf(document) || (title ? "" : document.values.slice(0, 3).map(([, value]) => valueText(value)).join(" · "));
@@ -384,34 +384,34 @@ function Short({ document, similarity }: { document: Document; similarity: numbe
       )}
       {title && (
         <strong dir="auto">
-          <Marked text={shortened(title, 90)} />
+          <Highlighted text={shortened(title, 90)} />
         </strong>
       )}
       <span dir="auto">
         {!title && score && `${score} · `}
-        <Marked text={excerpt(text, title ? 150 : 220, query)} />
+        <Highlighted text={excerpt(text, title ? 150 : 220, query)} />
       </span>
     </>
   );
 }
 
 function pin(row: state.Row): void {
-  // On a phone there is room for one of the two.
-  if (innerWidth <= NARROW) setOpen(ID, false);
+  // On a phone there is room for only one of the two.
+  if (innerWidth <= NARROW_WIDTH) setOpen(ID, false);
   commands.pinAt(row);
 }
 
-/** Pin the next or the one before of the list; false where there is none. */
-export function step(by: number): boolean {
+/** Pin the next or previous document of the list; returns false at its end. */
+export function stepInList(by: number): boolean {
   const rows = state.rows.value;
-  const at = placeInList();
+  const at = pinnedIndex();
   const next = rows[at < 0 ? 0 : at + by];
   if (next) commands.pinAt(next);
   return next !== undefined;
 }
 
-/** Where the pinned document is in the list, or -1. */
-export function placeInList(): number {
+/** Index of the pinned document in the list, or -1. */
+export function pinnedIndex(): number {
   const pinned = state.pinned.value;
   return pinned ? state.rows.value.findIndex(({ generation, position }) => position === pinned.position && generation.number === pinned.generation) : -1;
 }

@@ -1,4 +1,4 @@
-/** Filters on columns. The script of the panel comes when it is first opened. */
+/** Registers the filters panel; its script is loaded on first use. */
 
 import * as state from "../../state";
 import { lazy } from "../lazy";

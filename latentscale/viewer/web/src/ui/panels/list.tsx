@@ -1,16 +1,16 @@
-/** The list at the side: the map's contents, its colours, its clusters. */
+/** Side panel: title, colouring, search and topics. */
 
 import { commands } from "../../commands";
-import { BANDS } from "../../engine/bands";
+import { BANDS } from "../../engine/density-bands";
 import { css } from "../../engine/colour";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import { ADDED, documentsOf, generationName } from "../../engine/merge";
 import { SEARCH } from "../../engine/search-entry";
 import { MEANING } from "../../engine/meaning";
-import { likenessOf } from "../../engine/similar";
+import { parseSimilarQuery } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
-import { codeColour } from "../../map/shading";
-import { MEANT } from "../../finding";
+import { categoryCodeColour } from "../../map/shading";
+import { BY_MEANING } from "../../document-search";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { addedEntry, chooseCategories } from "../categories";
@@ -25,10 +25,10 @@ register({
   id: ID,
   title: "Clusters and colours",
   side: "left",
-  open: innerWidth > NARROW,
+  open: innerWidth > NARROW_WIDTH,
   Component: List,
   Closed: Opener,
-  key: { name: "/", does: "find documents and clusters", press: find },
+  key: { name: "/", does: "find documents and clusters", press: focusSearch },
   kept: state.findBy,
 });
 
@@ -42,9 +42,9 @@ function Opener() {
   );
 }
 
-function find(): void {
+function focusSearch(): void {
   const focus = () => document.getElementById("find")?.focus();
-  // At once where the field is there: what is typed next goes into it.
+  // Immediately if the field exists, so that typed text goes into it.
   focus();
   setOpen(ID, true);
   requestAnimationFrame(() => {
@@ -74,33 +74,33 @@ function List() {
           </>
         )}
       </p>
-      <Newest />
+      <NewestDocuments />
       <ColourBy />
       {!manifest.preview && <Topics />}
     </nav>
   );
 }
 
-/** Documents that joined last: pressed, they are marked. */
-function Newest() {
+/** Button that highlights the documents added last. */
+function NewestDocuments() {
   const generations = state.manifest.value!.generations;
   const last = generations.length - 1;
-  // Placed documents have not joined: the page colours by where documents are from.
+  // Placed documents are not part of the map: the page colours by origin instead.
   if (!last || !state.index.value || generations[last].placed) return null;
-  const on = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
+  const isMarked = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
   const { added } = generations[last];
   return (
     <button
       class="newest"
-      aria-pressed={on}
+      aria-pressed={isMarked}
       title={added ? `Added ${added}` : generationName(generations[last], last)}
       onClick={() => {
-        chooseCategories(addedEntry()!, on ? [] : [last]);
-        state.colour.value = on ? "cluster" : ADDED;
+        chooseCategories(addedEntry()!, isMarked ? [] : [last]);
+        state.colour.value = isMarked ? "cluster" : ADDED;
       }}
     >
-      <span class="dot" style={{ backgroundColor: css(codeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
-      {on ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
+      <span class="dot" style={{ backgroundColor: css(categoryCodeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
+      {isMarked ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
     </button>
   );
 }
@@ -153,7 +153,7 @@ function ColourBy() {
   );
 }
 
-const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
+const hasWordIndex = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
 
 const Legend = lazy("Legend", async () => (await import("../legend")).Legend, "muted small");
 const SizeLegend = lazy("Sizes", async () => (await import("../size-by")).SizeLegend, "muted small");
@@ -161,7 +161,7 @@ const Tree = lazy("Topics", async () => (await import("../topics/tree")).Topics,
 
 function Topics() {
   const query = state.query.value;
-  const words = likenessOf(query) === null ? query.trim() : "";
+  const words = parseSimilarQuery(query) === null ? query.trim() : "";
   const isolated = state.isolated.value;
   const chosen = isolated.size > 0;
   const filtered = state.filters.value.size > 0;
@@ -184,25 +184,25 @@ function Topics() {
             if (event.key !== "Enter") return;
             const row = /^#(-?\d+)$/.exec(event.currentTarget.value.trim());
             if (row) commands.pinRow(Number(row[1]));
-            else if (innerWidth <= NARROW) setOpen(ID, false);
+            else if (innerWidth <= NARROW_WIDTH) setOpen(ID, false);
           }}
         />
       </div>
       {state.index.value && lastSection(state.index.value.generations, MEANING) ? (
         <div class="choice" role="group" aria-label="Find documents by">
-          <button aria-pressed={state.findBy.value !== MEANT} onClick={() => (state.findBy.value = "")}>
+          <button aria-pressed={state.findBy.value !== BY_MEANING} onClick={() => (state.findBy.value = "")}>
             Words
           </button>
-          <button aria-pressed={state.findBy.value === MEANT} onClick={() => (state.findBy.value = MEANT)}>
+          <button aria-pressed={state.findBy.value === BY_MEANING} onClick={() => (state.findBy.value = BY_MEANING)}>
             Meaning
           </button>
         </div>
       ) : (
         words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(words, 40)}"</p>
       )}
-      {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
+      {query && !hasWordIndex() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       <Tree />
-      {/* Below the rows, which must not move away from the pointer that chose one. */}
+      {/* Below the rows, so that they do not move under the pointer. */}
       <p class="base" role="status">
         {chosen ? (
           <>

@@ -1,4 +1,4 @@
-/** About the map: how far to trust it, and how it was made. The script of the panel comes when it is first opened. */
+/** Registers the panel about the map; its script is loaded on first use. */
 
 import { lazy } from "../lazy";
 import { register } from "../panel-registry";

@@ -1,4 +1,4 @@
-/** The selection: how it is made, and what is done with it. Its script comes when it is first opened. */
+/** Registers the selection panel; its script is loaded on first use. */
 
 import { lazy } from "../lazy";
 import { register } from "../panel-registry";

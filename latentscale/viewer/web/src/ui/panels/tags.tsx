@@ -1,4 +1,4 @@
-/** Tags: names that the reader gives to documents. The script of the panel comes when it is first opened. */
+/** Registers the tags panel; its script is loaded on first use. */
 
 import { lazy } from "../lazy";
 import { register } from "../panel-registry";

@@ -1,12 +1,12 @@
-/** Documents over time, as a strip below the map. The script comes when it is first opened. */
+/** Registers the time panel at the bottom; its script is loaded on first use. */
 
 import { signal } from "@preact/signals";
 import * as state from "../../state";
 import { lazy } from "../lazy";
 import { register } from "../panel-registry";
 
-/** Columns that may tell when, by their kind alone: which do, the strip's own script knows. */
-const mayTell = () => state.index.value?.colours.some(({ kind, name }) => kind === "dates" || /year|jahr|ann[eé]e|anno/i.test(name)) ?? false;
+/** Whether a column may be temporal, by kind and name only; the panel's script checks values. */
+const mayHaveTime = () => state.index.value?.colours.some(({ kind, name }) => kind === "dates" || /year|jahr|ann[eé]e|anno/i.test(name)) ?? false;
 
 const kept = signal("");
 
@@ -19,7 +19,7 @@ register({
     const { TimePanel } = await import("../time/time-panel");
     return () => <TimePanel kept={kept} />;
   }),
-  available: mayTell,
+  available: mayHaveTime,
   icon: "M10 3a7 7 0 1 0 0 14 7 7 0 0 0 0-14M10 6v4.2l2.8 1.8",
   key: { name: "w", does: "when: documents over time, a stretch of it, and how it moves" },
   kept,

@@ -1,4 +1,4 @@
-/** About the map: its figures with what they mean, and how it was made. */
+/** The panel about the map: quality figures with explanations, and provenance. */
 
 import type { Quality } from "../../engine/format";
 import { MEANING } from "../../engine/meaning";
@@ -9,8 +9,8 @@ import { turn } from "../panel-registry";
 import { count, percent, plural } from "../words";
 import { about, ID, quality, TITLE } from "./about";
 
-/** Of the search by meaning, that of the fit. */
-const meant = () => state.index.value?.generations.map((one) => section(one, MEANING)).find((entry) => entry !== null);
+/** The semantic search section, which the generation of a fit has. */
+const meaningEntry = () => state.index.value?.generations.map((one) => section(one, MEANING)).find((entry) => entry !== null);
 
 export function AboutPanel() {
   const measured = quality();
@@ -41,7 +41,7 @@ function Figures({ q }: { q: Quality }) {
     ["Neighbours kept", share(q.preservation), `of the ${q.k} nearest`],
     ["The same in space", share(q.space?.preservation ?? null), `of the ${q.k} nearest; trustworthiness ${fixed(q.space?.trustworthiness ?? null)}`],
     ["Search recall", share(q.recall), "of true neighbours found"],
-    ["Found by meaning", share(meant()?.recall ?? null), `of the 10 nearest, with ${count(meant()?.queries ?? 0)} keyphrases of several words`],
+    ["Found by meaning", share(meaningEntry()?.recall ?? null), `of the 10 nearest, with ${count(meaningEntry()?.queries ?? 0)} keyphrases of several words`],
     ["Noise", share(q.noise_share), "of the documents, in no cluster"],
     ["Duplicates", share(q.duplicates), "identical to another"],
     ["Outliers", share(q.outlier_rate), "far off the map"],

@@ -1,4 +1,4 @@
-/** What the page knows about its map. */
+/** Quality figures and provenance of the map. */
 
 import type { Quality } from "../../engine/format";
 import { lastSection, sectionKey } from "../../engine/sections";

@@ -1,33 +1,33 @@
-/** What leaves the page: row ids, the columns of what is selected, a query for the rest, a picture, a link. */
+/** Exports: row ids, columns, a query, a picture, a link. */
 
 import { useState } from "preact/hooks";
 import type { Document } from "../../engine/generation";
-import { inTurn } from "../../engine/scan";
-import { listed, sizeOf, type Selection } from "../../engine/selection";
-import { duckdb } from "../../engine/sql";
+import { forEachConcurrent } from "../../engine/scan";
+import { firstRows, sizeOf, type Selection } from "../../engine/selection";
+import { duckdbQuery } from "../../engine/sql";
 import { csvValue } from "../../engine/tags";
 import * as state from "../../state";
 import { rowIdsOf, save, saveRowIds } from "../save";
 import { count, valueText } from "../words";
 import { drawPicture } from "./picture";
 
-/** Documents whose columns are read into a file: of more, the query fetches them from the map's own files. */
-const MOST_READ = 20_000;
+/** Maximum documents whose columns are exported; for more, the query reads the map's own files. */
+const MAX_READ = 20_000;
 
 export function Exports({ selection }: { selection: Selection | null }) {
-  const [said, say] = useState("");
+  const [status, setStatus] = useState("");
   const size = selection ? sizeOf(selection) : 0;
-  const doing = (what: string, work: () => Promise<string>) => async () => {
-    say("…");
+  const reporting = (what: string, work: () => Promise<string>) => async () => {
+    setStatus("…");
     try {
-      say(await work());
+      setStatus(await work());
     } catch (error) {
-      say("");
+      setStatus("");
       state.notice.value = `${what}: ${(error as Error).message}`;
     }
   };
   const copied = async (text: string, name: string) => {
-    // Browsers have it for pages over https and of the machine itself.
+    // The clipboard API requires https or localhost.
     if (!navigator.clipboard) throw new Error(`this browser lets only pages over https copy. ${text.slice(0, 2000)}`);
     await navigator.clipboard.writeText(text);
     return `${name} copied`;
@@ -43,9 +43,9 @@ export function Exports({ selection }: { selection: Selection | null }) {
             </button>
             <button
               class="link"
-              disabled={size > MOST_READ}
-              title={size > MOST_READ ? `Of ${count(MOST_READ)} documents at most: take the query` : ""}
-              onClick={doing("Columns", async () => {
+              disabled={size > MAX_READ}
+              title={size > MAX_READ ? `Of ${count(MAX_READ)} documents at most: take the query` : ""}
+              onClick={reporting("Columns", async () => {
                 save(await columnsCsv(selection), "columns.csv");
                 return "Columns saved";
               })}
@@ -54,9 +54,9 @@ export function Exports({ selection }: { selection: Selection | null }) {
             </button>
             <button
               class="link"
-              disabled={size > MOST_READ}
-              title={size > MOST_READ ? `Of ${count(MOST_READ)} documents at most: take the query` : "With the types that the columns have"}
-              onClick={doing("Columns", async () => {
+              disabled={size > MAX_READ}
+              title={size > MAX_READ ? `Of ${count(MAX_READ)} documents at most: take the query` : "With the types that the columns have"}
+              onClick={reporting("Columns", async () => {
                 save(await columnsParquet(selection), "documents.parquet", "application/vnd.apache.parquet");
                 return "Columns saved";
               })}
@@ -66,9 +66,9 @@ export function Exports({ selection }: { selection: Selection | null }) {
             <button
               class="link"
               title="To be run in the folder of the workspace"
-              onClick={doing("Query", async () => {
+              onClick={reporting("Query", async () => {
                 const [first, ...more] = state.manifest.value!.generations;
-                return copied(duckdb(await rowIdsOf(selection), more.length ? null : first.url, "documents.csv"), "Query");
+                return copied(duckdbQuery(await rowIdsOf(selection), more.length ? null : first.url, "documents.csv"), "Query");
               })}
             >
               Copy DuckDB query
@@ -77,29 +77,29 @@ export function Exports({ selection }: { selection: Selection | null }) {
         )}
         <button
           class="link"
-          onClick={doing("Picture", async () => {
+          onClick={reporting("Picture", async () => {
             save(await drawPicture(), "map.png", "image/png");
             return "Picture saved";
           })}
         >
           Picture (PNG)
         </button>
-        <button class="link" onClick={doing("Link", () => copied(location.href, "Link"))}>
+        <button class="link" onClick={reporting("Link", () => copied(location.href, "Link"))}>
           Copy link
         </button>
       </p>
       <p class="muted small" role="status">
-        {said}
+        {status}
       </p>
     </>
   );
 }
 
-/** The documents with all their published columns, in the order of their row ids. */
+/** The selected documents with all published columns, ordered by row id. */
 async function documentsOf(selection: Selection): Promise<Document[]> {
-  const rows = listed(selection, state.generations.value, MOST_READ);
+  const rows = firstRows(selection, state.generations.value, MAX_READ);
   const documents: Document[] = new Array(rows.length);
-  await inTurn(rows, async ({ generation, position }, k) => void (documents[k] = await generation.document(position)));
+  await forEachConcurrent(rows, async ({ generation, position }, k) => void (documents[k] = await generation.document(position)));
   return documents.sort((a, b) => a.rowId - b.rowId);
 }
 

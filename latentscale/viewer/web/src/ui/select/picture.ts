@@ -1,14 +1,15 @@
-/** The map as a picture: what the canvas shows, with its labels and its title. */
+/** Renders the map as a picture: canvas, labels and title. */
 
 import { GROUND, css } from "../../engine/colour";
 import * as state from "../../state";
 import { plural } from "../words";
 
-/** Room between the edge and the words, in px. */
+/** Margin of the title in px. */
 const MARGIN = 18;
-/** Where the two lines of the title end. */
+/** Bottom of the two title lines in px. */
 const BELOW_TITLE = 64;
 
+/** The map as a PNG. Throws if the browser cannot encode it. */
 export async function drawPicture(): Promise<Blob> {
   const map = document.getElementById("canvas") as HTMLCanvasElement;
   const frame = map.getBoundingClientRect();
@@ -34,24 +35,24 @@ export async function drawPicture(): Promise<Blob> {
   const { title } = state.manifest.value!;
   const column = state.colour.value === "cluster" ? "" : ` · coloured by ${state.column.value?.name ?? state.colour.value.replace(/[_:]/g, " ")}`;
   const corner = Math.max(
-    caption(context, title, MARGIN, MARGIN + 10, `650 20px ${page.fontFamily}`, page.color),
-    caption(context, `${plural(state.documents.value, "document")}${column}`, MARGIN, MARGIN + 33, `13px ${page.fontFamily}`, page.color),
+    drawCaption(context, title, MARGIN, MARGIN + 10, `650 20px ${page.fontFamily}`, page.color),
+    drawCaption(context, `${plural(state.documents.value, "document")}${column}`, MARGIN, MARGIN + 33, `13px ${page.fontFamily}`, page.color),
   );
   for (const label of document.querySelectorAll<HTMLElement>("#labels .label:not(.hidden)")) {
     const { left, right, top, bottom } = label.getBoundingClientRect();
-    // The title has the corner.
+    // Labels under the title are skipped.
     if (left - frame.left < corner && top - frame.top < BELOW_TITLE) continue;
     const style = getComputedStyle(label);
     context.globalAlpha = Number(style.opacity);
-    write(context, label.textContent ?? "", (left + right) / 2 - frame.left, (top + bottom) / 2 - frame.top, style, right - left);
+    drawLabel(context, label.textContent ?? "", (left + right) / 2 - frame.left, (top + bottom) / 2 - frame.top, style, right - left);
   }
   return new Promise((done, failed) =>
     picture.toBlob((blob) => (blob ? done(blob) : failed(new Error("The browser could not make a picture of the map."))), "image/png"),
   );
 }
 
-/** Words in lines as wide as their label is on the page, around its middle. */
-function write(context: CanvasRenderingContext2D, text: string, x: number, y: number, style: CSSStyleDeclaration, width: number): void {
+/** Draw a label, wrapped to its width on the page, around its centre. */
+function drawLabel(context: CanvasRenderingContext2D, text: string, x: number, y: number, style: CSSStyleDeclaration, width: number): void {
   context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
   context.letterSpacing = style.letterSpacing === "normal" ? "0px" : style.letterSpacing;
   context.textAlign = "center";
@@ -62,18 +63,18 @@ function write(context: CanvasRenderingContext2D, text: string, x: number, y: nu
     else lines.push(word);
   }
   const height = 1.18 * parseFloat(style.fontSize);
-  lines.forEach((line, i) => outlined(context, line, x, y + (i - (lines.length - 1) / 2) * height, style.color));
+  lines.forEach((line, i) => drawOutlinedText(context, line, x, y + (i - (lines.length - 1) / 2) * height, style.color));
 }
 
-/** Gives where it ends on the right. */
-function caption(context: CanvasRenderingContext2D, text: string, x: number, y: number, font: string, colour: string): number {
+/** Draw a line of the title; returns its right end. */
+function drawCaption(context: CanvasRenderingContext2D, text: string, x: number, y: number, font: string, colour: string): number {
   context.font = font;
   context.textAlign = "left";
-  outlined(context, text, x, y, colour);
+  drawOutlinedText(context, text, x, y, colour);
   return x + context.measureText(text).width;
 }
 
-function outlined(context: CanvasRenderingContext2D, text: string, x: number, y: number, colour: string): void {
+function drawOutlinedText(context: CanvasRenderingContext2D, text: string, x: number, y: number, colour: string): void {
   context.strokeStyle = css(GROUND[state.theme.value], 0.84);
   context.lineWidth = 3.5;
   context.strokeText(text, x, y);

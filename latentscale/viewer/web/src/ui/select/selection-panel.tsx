@@ -1,16 +1,16 @@
-/** How a selection is made from shapes, clusters, what was found and filters, and what is done with it. */
+/** The selection panel: sources and operations of selections, and actions on them. */
 
 import { useState } from "preact/hooks";
 import { commands } from "../../commands";
 import { isFiltering } from "../../filtering";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import { OPERATIONS, sizeOf, type Operation } from "../../engine/selection";
-import { selectClusters, selectFound, selectShown } from "../../selecting";
+import { selectClusters, selectHits, selectShown } from "../../selecting";
 import * as state from "../../state";
 import { PanelFrame } from "../panel-frame";
 import { setOpen, turn } from "../panel-registry";
 import { count, percent, plural } from "../words";
-import { WhatSetsApart } from "./apart";
+import { DistinctiveFeatures } from "./distinctive";
 import { Exports } from "./export";
 
 const ID = "selection";
@@ -28,25 +28,25 @@ export function SelectionPanel() {
     <PanelFrame name="Selection" header={<Headline />} closes="Close the selection" onClose={() => turn(ID, false)}>
       <Operations />
       <Sources />
-      <Apart />
+      <DistinctiveSection />
       <Exports selection={state.selected.value?.documents ?? null} />
     </PanelFrame>
   );
 }
 
-/** Asked for: it reads columns and texts. */
-function Apart() {
+/** Computed on request, since it reads columns and texts. */
+function DistinctiveSection() {
   const selected = state.selected.value;
-  const [open, setApart] = useState(false);
+  const [open, setOpened] = useState(false);
   if (!selected || !selected.documents.size) return null;
   return (
     <>
       <p>
-        <button class="link" aria-expanded={open} onClick={() => setApart(!open)}>
+        <button class="link" aria-expanded={open} onClick={() => setOpened(!open)}>
           What sets it apart
         </button>
       </p>
-      {open && <WhatSetsApart selection={selected.documents} />}
+      {open && <DistinctiveFeatures selection={selected.documents} />}
     </>
   );
 }
@@ -78,9 +78,9 @@ function Operations() {
 }
 
 function draw(tool: "box" | "lasso"): void {
-  state.choose(tool);
-  // On a phone the panel lies over what is to be drawn around.
-  if (state.tool.value && innerWidth <= NARROW) setOpen(ID, false);
+  state.toggleTool(tool);
+  // On a phone the panel covers the map.
+  if (state.tool.value && innerWidth <= NARROW_WIDTH) setOpen(ID, false);
 }
 
 function Sources() {
@@ -111,7 +111,7 @@ function Sources() {
           </button>
         )}
         {found && found.hits.length > 0 && (
-          <button class="button" onClick={() => void selectFound()}>
+          <button class="button" onClick={() => void selectHits()}>
             {count(found.hits.length)} found
           </button>
         )}

@@ -1,12 +1,12 @@
-/** Tags: what is selected gets a name, is coloured on the map, and goes to jobs as a file of ids. */
+/** The tags panel: name the selection, colour by tags, and save tags as files for jobs. */
 
 import { useEffect, useState } from "preact/hooks";
-import { codeColour } from "../../map/shading";
+import { categoryCodeColour } from "../../map/shading";
 import { sizeOf } from "../../engine/selection";
 import { readTagFile } from "../../engine/tags";
 import { selectDocuments } from "../../selecting";
 import * as state from "../../state";
-import { addTag, kept, mapName, MOST_TAGGED, readOnce, removeTag } from "../../tagging";
+import { addTag, isPersisted, mapName, MAX_TAGGED, loadTags, removeTag } from "../../tagging";
 import { PanelFrame } from "../panel-frame";
 import { turn } from "../panel-registry";
 import { rowIdsOf, save } from "../save";
@@ -18,7 +18,7 @@ const ID = "tags";
 
 export function TagsPanel() {
   useEffect(() => {
-    readOnce().catch((error: Error) => state.report("Tags", error));
+    loadTags().catch((error: Error) => state.report("Tags", error));
   }, []);
   const list = state.tagged.value;
   const column = state.tagsColumn.value;
@@ -31,11 +31,11 @@ export function TagsPanel() {
       onClose={() => turn(ID, false)}
     >
       <AddTag />
-      {!kept.value && list.length > 0 && <p class="flag">This browser does not keep the tags: save them before you leave the page.</p>}
+      {!isPersisted.value && list.length > 0 && <p class="flag">This browser does not keep the tags: save them before you leave the page.</p>}
       <ul class="tags" aria-label="Tags, with their number of documents">
         {list.map(({ tag, name, documents }, i) => (
           <li key={name}>
-            {column && <Swatch rgb={codeColour(column, i, state.theme.value)} hollow={!coloured} />}
+            {column && <Swatch rgb={categoryCodeColour(column, i, state.theme.value)} hollow={!coloured} />}
             <span class="name" dir="auto" title={name}>
               {name}
             </span>
@@ -87,7 +87,7 @@ function AddTag() {
   const selection = state.selected.value;
   const size = selection ? sizeOf(selection.documents) : 0;
   const add = async () => {
-    if (size > MOST_TAGGED) return void (state.notice.value = `A tag holds ${count(MOST_TAGGED)} documents at most, and ${count(size)} are selected.`);
+    if (size > MAX_TAGGED) return void (state.notice.value = `A tag holds ${count(MAX_TAGGED)} documents at most, and ${count(size)} are selected.`);
     setBusy(true);
     try {
       await addTag(name.trim(), await rowIdsOf(selection!.documents));
@@ -129,7 +129,7 @@ async function read(input: HTMLInputElement): Promise<void> {
   if (!file) return;
   try {
     for (const [name, rowIds] of readTagFile(await file.text(), file.name)) {
-      if (rowIds.length > MOST_TAGGED) throw new Error(`${name} has ${count(rowIds.length)} documents; a tag holds ${count(MOST_TAGGED)} at most.`);
+      if (rowIds.length > MAX_TAGGED) throw new Error(`${name} has ${count(rowIds.length)} documents; a tag holds ${count(MAX_TAGGED)} at most.`);
       await addTag(name, rowIds);
     }
   } catch (error) {

@@ -1,18 +1,18 @@
-/** The bars of the strip, and the stretch that is drawn over them: a new one, by its ends, or as a whole. */
+/** The time histogram, with a range ("stretch") that can be drawn, resized and moved. */
 
 import { useRef } from "preact/hooks";
 import { css } from "../../engine/colour";
 import type { Stretch } from "../../engine/time";
-import type { Counted } from "./counted";
-import type { Kept } from "./kept";
+import type { StripCounts } from "./time-counts";
+import type { StripSettings } from "./strip-settings";
 
 const HEIGHT = 100;
-/** Px around an end of the stretch in which it is taken hold of: what a finger meets. */
-const HOLD = 10;
+/** Grab distance in px around an end of the range; suits touch. */
+const GRAB_RADIUS = 10;
 
 interface Chart {
-  counted: Counted;
-  bars: Kept["bars"];
+  counted: StripCounts;
+  bars: StripSettings["bars"];
   stretch: Stretch | null;
   name: string;
   set(stretch: Stretch): void;
@@ -20,7 +20,7 @@ interface Chart {
 
 export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
   const box = useRef<SVGSVGElement>(null);
-  const held = useRef<{ how: "new" | "from" | "to" | "move"; at: number; start: Stretch } | null>(null);
+  const dragged = useRef<{ how: "new" | "from" | "to" | "move"; at: number; start: Stretch } | null>(null);
   const { edges } = counted.bars;
   const last = edges.length - 1;
   const x = (k: number) => (edges[k] - edges[0]) / (edges[last] - edges[0]);
@@ -31,20 +31,20 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
     while (k < last - 1 && x(k + 1) <= share) k++;
     return k;
   };
-  const grasp = (event: PointerEvent): void => {
+  const beginDrag = (event: PointerEvent): void => {
     const { left, width } = box.current!.getBoundingClientRect();
     const at = barAt(event);
-    const near = (k: number) => Math.abs(event.clientX - left - x(k) * width) < HOLD;
+    const near = (k: number) => Math.abs(event.clientX - left - x(k) * width) < GRAB_RADIUS;
     const now: Stretch = stretch ?? [0, last];
     const inside = stretch !== null && (stretch[0] > 0 || stretch[1] < last) && at >= stretch[0] && at < stretch[1];
     const how = !stretch ? "new" : near(stretch[1]) ? "to" : near(stretch[0]) ? "from" : inside ? "move" : "new";
     event.currentTarget instanceof Element && event.currentTarget.setPointerCapture(event.pointerId);
-    held.current = { how, at, start: now };
+    dragged.current = { how, at, start: now };
     if (how === "new") set([at, at + 1]);
   };
   const drag = (event: PointerEvent): void => {
-    if (!held.current) return;
-    const { how, at, start } = held.current;
+    if (!dragged.current) return;
+    const { how, at, start } = dragged.current;
     const now = barAt(event);
     if (how === "new") set([Math.min(at, now), Math.max(at, now) + 1]);
     else if (how === "from") set([Math.min(now, start[1] - 1), start[1]]);
@@ -54,7 +54,7 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
       set([start[0] + by, start[1] + by]);
     }
   };
-  const on = (k: number) => !stretch || (k >= stretch[0] && k < stretch[1]);
+  const isInRange = (k: number) => !stretch || (k >= stretch[0] && k < stretch[1]);
   return (
     <svg
       ref={box}
@@ -62,15 +62,15 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
       viewBox={`0 0 1 ${HEIGHT}`}
       preserveAspectRatio="none"
       role="img"
-      aria-label={`Documents by ${name}, a bar each ${counted.bars.unit}, from ${counted.bars.said(0)} to ${counted.bars.said(last - 1)}`}
-      onPointerDown={grasp}
+      aria-label={`Documents by ${name}, a bar each ${counted.bars.unit}, from ${counted.bars.label(0)} to ${counted.bars.label(last - 1)}`}
+      onPointerDown={beginDrag}
       onPointerMove={drag}
-      onPointerUp={() => (held.current = null)}
-      onPointerCancel={() => (held.current = null)}
+      onPointerUp={() => (dragged.current = null)}
+      onPointerCancel={() => (dragged.current = null)}
     >
       {Array.from({ length: last }, (_, k) => (
-        <g key={k} class={on(k) ? undefined : "off"} data-bar={k}>
-          <title>{told(counted, k)}</title>
+        <g key={k} class={isInRange(k) ? undefined : "off"} data-bar={k}>
+          <title>{barText(counted, k)}</title>
           <rect class="reach" x={x(k)} width={x(k + 1) - x(k)} y={0} height={HEIGHT} />
           <Bar counted={counted} bars={bars} k={k} x={x(k)} width={0.9 * (x(k + 1) - x(k))} />
         </g>
@@ -80,11 +80,11 @@ export function TimeChart({ counted, bars, stretch, name, set }: Chart) {
   );
 }
 
-function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: Kept["bars"]; k: number; x: number; width: number }) {
-  const tall = (n: number, most: number) => (n ? Math.max(bars === "all" ? 1.5 : 0, (HEIGHT * n) / most) : 0);
-  if (bars === "all" || !counted.told) {
+function Bar({ counted, bars, k, x, width }: { counted: StripCounts; bars: StripSettings["bars"]; k: number; x: number; width: number }) {
+  const barHeight = (n: number, most: number) => (n ? Math.max(bars === "all" ? 1.5 : 0, (HEIGHT * n) / most) : 0);
+  if (bars === "all" || !counted.split) {
     const most = Math.max(1, ...counted.all);
-    const rect = (n: number, kind: string) => <rect class={kind} x={x} width={width} y={HEIGHT - tall(n, most)} height={tall(n, most)} />;
+    const rect = (n: number, kind: string) => <rect class={kind} x={x} width={width} y={HEIGHT - barHeight(n, most)} height={barHeight(n, most)} />;
     return (
       <>
         {rect(counted.all[k], "ghost")}
@@ -96,8 +96,8 @@ function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: Kept["bar
   let below = HEIGHT;
   return (
     <>
-      {counted.told.series.map(({ name, rgb }, s) => {
-        const height = tall(counted.series[s][k], most);
+      {counted.split.series.map(({ name, rgb }, s) => {
+        const height = barHeight(counted.series[s][k], most);
         below -= height;
         return height > 0 && <rect key={name} x={x} width={width} y={below} height={height} style={{ fill: css(rgb) }} />;
       })}
@@ -105,7 +105,7 @@ function Bar({ counted, bars, k, x, width }: { counted: Counted; bars: Kept["bar
   );
 }
 
-/** A bar in words. */
-export function told({ bars, all, passing }: Counted, k: number): string {
-  return `${bars.said(k)}: ${passing[k].toLocaleString("en")}${all[k] === passing[k] ? "" : ` of ${all[k].toLocaleString("en")}`}`;
+/** Text of a bar. */
+export function barText({ bars, all, passing }: StripCounts, k: number): string {
+  return `${bars.label(k)}: ${passing[k].toLocaleString("en")}${all[k] === passing[k] ? "" : ` of ${all[k].toLocaleString("en")}`}`;
 }

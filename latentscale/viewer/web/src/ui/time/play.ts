@@ -1,41 +1,42 @@
-/** A stretch of time that moves over the map by itself. */
+/** Animation of the time range. */
 
-import { begin, next, type Stretch } from "../../engine/time";
+import { firstStretch, nextStretch, type Stretch } from "../../engine/time";
 import * as state from "../../state";
-import type { Kept } from "./kept";
+import type { StripSettings } from "./strip-settings";
 
-/** Seconds in which a stretch passes over the whole strip. */
-const SECONDS: Record<Kept["speed"], number> = { slow: 60, normal: 25, fast: 10 };
-/** Milliseconds that a step has at least: the map is drawn in between. */
-const LEAST = 90;
+/** Duration in seconds over all bars. */
+const SECONDS: Record<StripSettings["speed"], number> = { slow: 60, normal: 25, fast: 10 };
+/** Minimum duration of a step in ms, in which the map is drawn. */
+const MIN_STEP_MS = 90;
 
-/** Motion that nobody wants: then there are only single steps. */
-export const still = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
+/** Whether the user prefers reduced motion: then there is no animation. */
+export const reducedMotion = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 let timer = 0;
 
-/** What is asked at each step, so that a change while it plays counts at once. */
-export interface Played {
+/** State read at each step, so that changes apply during the animation. */
+export interface PlayState {
   bars: number;
   stretch: Stretch | null;
-  kept: Kept;
+  kept: StripSettings;
 }
 
-export function play(now: () => Played | null, show: (stretch: Stretch) => void): void {
+/** Start the animation; `now` gives the current state, `show` sets a range. */
+export function play(now: () => PlayState | null, show: (stretch: Stretch) => void): void {
   const first = now();
   if (!first) return;
   state.playing.value = true;
-  show(begin(first.stretch, first.bars, first.kept.grows));
+  show(firstStretch(first.stretch, first.bars, first.kept.grows));
   const step = (): void => {
     const found = now();
-    const after = found?.stretch ? next(found.stretch, found.bars, found.kept.grows) : null;
+    const after = found?.stretch ? nextStretch(found.stretch, found.bars, found.kept.grows) : null;
     if (!found || !after) return pause();
     show(after);
     wait(found);
   };
-  const wait = ({ bars, kept }: Played): void => {
-    // After the frame in which the last one is drawn.
-    timer = window.setTimeout(() => requestAnimationFrame(() => state.playing.value && step()), Math.max(LEAST, (1000 * SECONDS[kept.speed]) / bars));
+  const wait = ({ bars, kept }: PlayState): void => {
+    // Wait until the last step has been drawn.
+    timer = window.setTimeout(() => requestAnimationFrame(() => state.playing.value && step()), Math.max(MIN_STEP_MS, (1000 * SECONDS[kept.speed]) / bars));
   };
   wait(first);
 }

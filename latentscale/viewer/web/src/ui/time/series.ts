@@ -1,29 +1,29 @@
-/** Clusters whose documents are told apart in the bars: those that are isolated, or the largest of the coarsest layer. */
+/** Series of the bars: the isolated clusters, or the largest of the coarsest layer. */
 
 import { clusterColour, NOISE, type Rgb } from "../../engine/colour";
 import type { ClusterEntry } from "../../engine/format";
 import * as state from "../../state";
 
-const MOST = 8;
+const MAX_SERIES = 8;
 
 export interface Series {
   name: string;
   rgb: Rgb;
-  /** As the list isolates it; null for what has no name of its own. */
+  /** `layer.id` to isolate it by; null for the rest. */
   ref: string | null;
 }
 
-export interface Told {
+export interface SeriesSplit {
   series: Series[];
   of(cluster: number): number;
 }
 
-/** Signals are read here: call it where they are to be followed. */
-export function seriesNow(): Told {
+/** The series and the assignment of clusters to them. Reads signals: call it inside an effect. */
+export function seriesSplit(): SeriesSplit {
   const theme = state.theme.value;
   const chosen = chosenClusters();
   const places = new Map<number, number>();
-  // A coarse cluster before what lies in it: a document counts once.
+  // Coarse clusters first: a document counts once.
   for (const [k, cluster] of chosen.entries())
     for (const id of state.leaves.value.get(refOf(cluster)) ?? []) if (!places.has(id)) places.set(id, k);
   const series: Series[] = chosen.map((cluster) => ({ name: cluster.label, rgb: clusterColour(cluster.hue, cluster.shade, theme), ref: refOf(cluster) }));
@@ -35,9 +35,9 @@ export function seriesNow(): Told {
 const refOf = ({ layer, id }: ClusterEntry): string => `${layer}.${id}`;
 
 function chosenClusters(): ClusterEntry[] {
-  const isolated = [...state.isolated.value].flatMap((ref) => state.byRef.value.get(ref) ?? []);
-  if (isolated.length) return isolated.sort((a, b) => b.layer - a.layer || b.size - a.size).slice(0, MOST);
+  const isolated = [...state.isolated.value].flatMap((ref) => state.clustersByRef.value.get(ref) ?? []);
+  if (isolated.length) return isolated.sort((a, b) => b.layer - a.layer || b.size - a.size).slice(0, MAX_SERIES);
   const all = state.labels.value?.clusters ?? [];
   const top = all.reduce((most, { layer }) => Math.max(most, layer), 0);
-  return all.filter(({ layer }) => layer === top).sort((a, b) => b.size - a.size).slice(0, MOST);
+  return all.filter(({ layer }) => layer === top).sort((a, b) => b.size - a.size).slice(0, MAX_SERIES);
 }

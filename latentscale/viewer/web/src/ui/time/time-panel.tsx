@@ -1,8 +1,8 @@
-/** Documents over time: counts of what is shown, a stretch that filters the map, and how it moves. */
+/** The time panel: a histogram of documents over time, a range that filters the map, and its animation. */
 
 import { computed, effect, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { within } from "../ends";
+import { clampSlider } from "../range-ends";
 import { counts } from "../../counting";
 import { css } from "../../engine/colour";
 import { keyOf, withFilter, writeFilter, type ColumnFilter } from "../../engine/filters";
@@ -15,13 +15,13 @@ import { turn } from "../panel-registry";
 import { save } from "../save";
 import { count, plural, shortened } from "../words";
 import { TimeChart } from "./chart";
-import { counted, countNow, type Counted } from "./counted";
-import { readKept, SPEEDS, writeKept, type Kept } from "./kept";
-import { pause, play, still } from "./play";
-import { seriesNow } from "./series";
+import { stripCounts, updateCounts, type StripCounts } from "./time-counts";
+import { readSettings, SPEEDS, writeSettings, type StripSettings } from "./strip-settings";
+import { pause, play, reducedMotion } from "./play";
+import { seriesSplit } from "./series";
 
 const ID = "time";
-const BARS: Record<Kept["bars"], string> = { all: "All documents", clusters: "By cluster", shares: "Shares of clusters" };
+const BARS: Record<StripSettings["bars"], string> = { all: "All documents", clusters: "By cluster", shares: "Shares of clusters" };
 
 export function TimePanel({ kept }: { kept: Signal<string> }) {
   const strip = useMemo(() => new Strip(kept), []);
@@ -35,27 +35,27 @@ export function TimePanel({ kept }: { kept: Signal<string> }) {
   const now = strip.now.value;
   return (
     <aside class="card time-strip" aria-label="Over time">
-      {now === null ? <p class="muted">No column of this map tells when: dates, or years as whole numbers.</p> : <Head strip={strip} />}
+      {now === null ? <p class="muted">No column of this map tells when: dates, or years as whole numbers.</p> : <StripHeader strip={strip} />}
       <button class="icon close" aria-label="Close the time" title="Close the time (Esc)" onClick={() => turn(ID, false)}>
         <Icon name="close" />
       </button>
-      {now && counted.value?.bars === now.bars ? <Body strip={strip} counted={counted.value} /> : now && <p class="muted">Counting…</p>}
+      {now && stripCounts.value?.bars === now.bars ? <StripBody strip={strip} counted={stripCounts.value} /> : now && <p class="muted">Counting…</p>}
     </aside>
   );
 }
 
-/** What the strip is of, and what its buttons do. */
+/** State and actions of the time panel. */
 class Strip {
   readonly columns = computed(() => timeColumns(state.index.value?.colours ?? []));
-  readonly kept: { readonly value: Kept };
-  /** Null without a column that tells when. */
+  readonly kept: { readonly value: StripSettings };
+  /** The column and its bars; null without a temporal column. */
   readonly now;
   readonly stretch;
 
   constructor(private readonly text: Signal<string>) {
-    const kept = computed(() => readKept(text.value));
+    const kept = computed(() => readSettings(text.value));
     this.kept = kept;
-    // Bars stay the same ones while what is kept of them does: counts belong to theirs.
+    // Bars keep their identity while column and range do: counts are matched to them.
     const which = computed(() => `${kept.value.column} ${kept.value.whole}`);
     this.now = computed(() => {
       void which.value;
@@ -69,8 +69,8 @@ class Strip {
     });
   }
 
-  keep(changes: Partial<Kept>): void {
-    this.text.value = writeKept({ ...this.kept.value, ...changes });
+  keep(changes: Partial<StripSettings>): void {
+    this.text.value = writeSettings({ ...this.kept.value, ...changes });
   }
 
   set(stretch: Stretch | null): void {
@@ -78,12 +78,12 @@ class Strip {
     state.filters.value = withFilter(state.filters.value, key, stretch && filterOf(time, bars.edges, stretch));
   }
 
-  /** The stretch as it is, moved by so many bars of the strip. */
+  /** Move the range by a number of bars. */
   step(by: number): void {
     const bars = this.now.value!.bars.edges.length - 1;
     const [from, to] = this.stretch.value ?? (by > 0 ? [-1, 0] : [bars, bars + 1]);
-    const held = Math.min(bars - to, Math.max(-from, by));
-    this.set([from + held, to + held]);
+    const clamped = Math.min(bars - to, Math.max(-from, by));
+    this.set([from + clamped, to + clamped]);
   }
 
   play(): void {
@@ -95,21 +95,21 @@ class Strip {
     play(now, (stretch) => this.set(stretch));
   }
 
-  /** Gives what stops it. */
+  /** Keep the counts current. Returns a function that stops. */
   keepCounting(): () => void {
-    // Its own filter does not change its counts.
+    // Its own filter does not affect its counts.
     const others = computed(() => JSON.stringify([...state.filters.value].filter(([key]) => key !== this.now.value?.key)));
-    const apart = computed(() => this.kept.value.bars !== "all");
+    const bySeries = computed(() => this.kept.value.bars !== "all");
     return effect(() => {
       void [others.value, state.textMatches.value, state.shownClusters.value];
       const now = this.now.value;
-      const told = apart.value ? seriesNow() : null;
-      if (now) void countNow(now.time, now.bars, told);
+      const split = bySeries.value ? seriesSplit() : null;
+      if (now) void updateCounts(now.time, now.bars, split);
     });
   }
 }
 
-function Head({ strip }: { strip: Strip }) {
+function StripHeader({ strip }: { strip: Strip }) {
   const { key } = strip.now.value!;
   const { bars, speed, grows } = strip.kept.value;
   const playing = state.playing.value;
@@ -119,7 +119,7 @@ function Head({ strip }: { strip: Strip }) {
         <button class="icon" aria-label="Earlier" title="Earlier" onClick={() => strip.step(-1)}>
           <Icon name="left" />
         </button>
-        {!still() && (
+        {!reducedMotion() && (
           <button class="icon" aria-label={playing ? "Pause" : "Play"} title={playing ? "Pause" : "Play: the stretch moves over the time"} onClick={() => strip.play()}>
             <Icon name={playing ? "pause" : "play"} />
           </button>
@@ -128,7 +128,7 @@ function Head({ strip }: { strip: Strip }) {
           <Icon name="right" />
         </button>
       </div>
-      <Said strip={strip} />
+      <StretchStatus strip={strip} />
       <div class="time-choices">
         {strip.columns.value.length > 1 && (
           <select aria-label="Column that tells when" value={key} onChange={(event) => strip.keep({ column: event.currentTarget.value, whole: false })}>
@@ -139,20 +139,20 @@ function Head({ strip }: { strip: Strip }) {
             ))}
           </select>
         )}
-        <select aria-label="What the bars show" value={bars} onChange={(event) => strip.keep({ bars: event.currentTarget.value as Kept["bars"] })}>
+        <select aria-label="What the bars show" value={bars} onChange={(event) => strip.keep({ bars: event.currentTarget.value as StripSettings["bars"] })}>
           {Object.entries(BARS).map(([value, name]) => (
             <option key={value} value={value}>
               {name}
             </option>
           ))}
         </select>
-        {!still() && (
+        {!reducedMotion() && (
           <>
             <select aria-label="What playing does" value={String(grows)} onChange={(event) => strip.keep({ grows: event.currentTarget.value === "true" })}>
               <option value="false">Stretch moves</option>
               <option value="true">Stretch grows</option>
             </select>
-            <select aria-label="Speed" value={speed} onChange={(event) => strip.keep({ speed: event.currentTarget.value as Kept["speed"] })}>
+            <select aria-label="Speed" value={speed} onChange={(event) => strip.keep({ speed: event.currentTarget.value as StripSettings["speed"] })}>
               {SPEEDS.map((one) => (
                 <option key={one} value={one}>
                   {one}
@@ -166,30 +166,30 @@ function Head({ strip }: { strip: Strip }) {
   );
 }
 
-/** The stretch, and how many documents are in it: every count names its base. */
-function Said({ strip }: { strip: Strip }) {
+/** The range, and the number of documents in it, of how many. */
+function StretchStatus({ strip }: { strip: Strip }) {
   const { bars, time, key } = strip.now.value!;
-  const found = counted.value?.bars === bars ? counted.value : null;
+  const found = stripCounts.value?.bars === bars ? stripCounts.value : null;
   const stretch = strip.stretch.value;
   const last = bars.edges.length - 1;
   const [from, to] = stretch ?? [0, last];
   const filter = state.filters.value.get(key);
-  // A link, or the panel of filters, may begin and end between bars.
+  // A filter from a link or the filters panel may not align with bars.
   const exact = !stretch || !filter || writeFilter(filter) === writeFilter(filterOf(time, bars.edges, stretch));
   const inside = exact ? found && found.passing.slice(from, to).reduce((sum, n) => sum + n, 0) : (counts.value?.passing ?? null);
-  const when = exact ? (to - from === 1 ? bars.said(from) : `${bars.said(from)} – ${bars.said(to - 1)}`) : rangeSaid(time.column, filter);
-  const strays = found ? found.before + found.after : 0;
+  const rangeLabel = exact ? (to - from === 1 ? bars.label(from) : `${bars.label(from)} – ${bars.label(to - 1)}`) : rangeText(time.column, filter);
+  const outliers = found ? found.before + found.after : 0;
   return (
-    // While it plays, a screen reader is not told of every step.
+    // Screen readers are not notified of each animation step.
     <p class="time-said" role="status" aria-live={state.playing.value ? "off" : "polite"}>
-      <b>{when}</b>
+      <b>{rangeLabel}</b>
       {found && inside !== null && (
         <span class="muted">
           {" "}
           {count(inside)} of {found.base.whole ? "all" : "the"} {plural(found.base.documents, "document")}
           {found.base.whole ? "" : ` read, of ${count(state.documents.value)}`}
           {!stretch && found.none > 0 && `, ${count(found.none)} without a date`}
-          {!stretch && strays > 0 && `, ${count(strays)} before or after`}
+          {!stretch && outliers > 0 && `, ${count(outliers)} before or after`}
         </span>
       )}{" "}
       {stretch && (
@@ -197,7 +197,7 @@ function Said({ strip }: { strip: Strip }) {
           All of the time
         </button>
       )}
-      {!stretch && (strip.kept.value.whole || strays > 0) && time.body[1] - time.body[0] < time.high - time.low && (
+      {!stretch && (strip.kept.value.whole || outliers > 0) && time.body[1] - time.body[0] < time.high - time.low && (
         <button class="link" onClick={() => strip.keep({ whole: !strip.kept.value.whole })}>
           {strip.kept.value.whole ? "Without the strays" : "Show those too"}
         </button>
@@ -206,13 +206,13 @@ function Said({ strip }: { strip: Strip }) {
   );
 }
 
-function rangeSaid(column: ColourColumn, filter: ColumnFilter): string {
+function rangeText(column: ColourColumn, filter: ColumnFilter): string {
   if (filter.kind !== "range" || column.kind === "categories") return "Some of it";
   const end = (value: number, open: number) => formatValue(Number.isFinite(value) ? value : open, column);
   return `${end(filter.from, column.min)} – ${end(filter.to, column.max)}`;
 }
 
-function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
+function StripBody({ strip, counted: found }: { strip: Strip; counted: StripCounts }) {
   const { time, bars } = strip.now.value!;
   const last = bars.edges.length - 1;
   const stretch = strip.stretch.value;
@@ -236,9 +236,9 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
             max={last}
             value={from}
             aria-label="The stretch begins with"
-            aria-valuetext={bars.said(from)}
+            aria-valuetext={bars.label(from)}
             onInput={(event) => {
-              const value = within(event.currentTarget, 0, last - 1);
+              const value = clampSlider(event.currentTarget, 0, last - 1);
               set([value, Math.max(to, value + 1)]);
             }}
           />
@@ -248,9 +248,9 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
             max={last}
             value={to}
             aria-label="The stretch ends with"
-            aria-valuetext={bars.said(to - 1)}
+            aria-valuetext={bars.label(to - 1)}
             onInput={(event) => {
-              const value = within(event.currentTarget, 1, last);
+              const value = clampSlider(event.currentTarget, 1, last);
               set([Math.min(from, value - 1), value]);
             }}
           />
@@ -261,14 +261,14 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
   );
 }
 
-/** The series with their documents in the stretch, and the counts as a file. */
-function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; stretch: Stretch }) {
+/** Legend of the series with document counts in the range, and CSV export. */
+function Legend({ counted: found, stretch: [from, to] }: { counted: StripCounts; stretch: Stretch }) {
   const sum = (counts: Float64Array) => counts.slice(from, to).reduce((all, n) => all + n, 0);
   return (
     <div class="time-legend">
-      {found.told && (
+      {found.split && (
         <ul aria-label="Clusters, with their number of documents in the stretch">
-          {found.told.series.map(({ name, rgb, ref }, s) => {
+          {found.split.series.map(({ name, rgb, ref }, s) => {
             if (!found.series[s].some((n) => n > 0)) return null;
             return (
               <li key={ref ?? name}>
@@ -294,11 +294,11 @@ function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; str
   );
 }
 
-/** A row a bar: its documents, and those of each series. */
-function csvOf({ bars, passing, told, series }: Counted): string {
-  // A name that a spreadsheet would run as a formula is text.
+/** CSV with a row per bar: its documents, and those of each series. */
+function csvOf({ bars, passing, split, series }: StripCounts): string {
+  // Prevent names from being interpreted as spreadsheet formulas.
   const quoted = (text: string) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
-  const names = told?.series.map(({ name }) => quoted(name)) ?? [];
-  const rows = Array.from(passing, (n, k) => [quoted(bars.said(k)), n, ...series.map((own) => own[k])].join(","));
+  const names = split?.series.map(({ name }) => quoted(name)) ?? [];
+  const rows = Array.from(passing, (n, k) => [quoted(bars.label(k)), n, ...series.map((own) => own[k])].join(","));
   return `${["time", "documents", ...names].join(",")}\n${rows.join("\n")}\n`;
 }

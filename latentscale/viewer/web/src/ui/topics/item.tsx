@@ -1,34 +1,34 @@
 /** A row of the tree of topics. */
 
 import { commands } from "../../commands";
-import { NARROW } from "../../engine/insets";
+import { NARROW_WIDTH } from "../../engine/insets";
 import type { Topic, TreeRow } from "../../engine/topic-tree";
 import * as state from "../../state";
-import { EditMarks } from "../edits/mark";
+import { EditMarks } from "../edits/edit-marks";
 import { Icon } from "../icon";
 import { setOpen } from "../panel-registry";
 import { ClusterSwatch } from "../swatch";
 import { count } from "../words";
-import { wordsNow } from "./search";
+import { searchedWords } from "./search";
 
-/** The noise, by its name in the page's address: the last row. */
+/** Noise, by its name in the address; it is the last row. */
 export const NOISE = "n";
 export type Listed = TreeRow | typeof NOISE;
 
 export const refOf = (row: Listed): string => (row === NOISE ? NOISE : row.topic.ref);
 export const nameOf = (row: Listed): string => (row === NOISE ? "In no cluster (noise)" : row.topic.cluster.label);
 
-/** Isolate a topic and bring it into view, or show all again. */
-export function chosenBy(row: Listed): void {
+/** Toggle isolation of a topic, bringing it into view. */
+export function toggleTopic(row: Listed): void {
   const ref = refOf(row);
   state.isolated.value = state.toggled(state.isolated.value, ref);
   if (row === NOISE || !state.isolated.value.has(ref)) return;
-  // On a phone the list lies over the map and the card of the cluster.
-  if (innerWidth <= NARROW) setOpen("list", false);
+  // On a phone the list covers the map and the cluster's card.
+  if (innerWidth <= NARROW_WIDTH) setOpen("list", false);
   commands.reveal(row.topic.cluster);
 }
 
-/** Documents of a topic: with filters those that pass, as far as they were counted. */
+/** Documents of a topic; with filters, the counted ones that pass. */
 function documentsOf(row: Listed): number {
   const counted = state.filters.value.size ? state.clusterCounts.value : null;
   if (!counted) return row === NOISE ? state.noise.value : row.topic.cluster.size;
@@ -40,12 +40,12 @@ interface Item {
   at: number;
   height: number;
   roots: number;
-  /** Whether no topic of the tree has parts. */
+  /** Whether the tree has a single level. */
   flat: boolean;
   focusable: boolean;
-  /** Whether it is in view; null where everything is. */
+  /** Whether it is in view; null if this is not marked. */
   seen: boolean | null;
-  /** What a search found; null without one. */
+  /** Search results; null without a search. */
   found: ReadonlySet<Topic> | null;
   onChoose(): void;
   onTurn(): void;
@@ -99,7 +99,7 @@ export function TreeItem({ row, at, height, roots, flat, focusable, seen, found,
       )}
       <ClusterSwatch cluster={topic?.cluster} />
       <span class={topic ? "name" : "name muted"}>
-        <Lit text={nameOf(row)} words={found && topic && found.has(topic) ? wordsNow() : ""} />
+        <HighlightedLabel text={nameOf(row)} words={found && topic && found.has(topic) ? searchedWords() : ""} />
       </span>
       {topic && <EditMarks cluster={topic.cluster} />}
       <span class="size">{count(documentsOf(row))}</span>
@@ -107,8 +107,8 @@ export function TreeItem({ row, at, height, roots, flat, focusable, seen, found,
   );
 }
 
-/** A label in which the words that are searched for stand out. */
-function Lit({ text, words }: { text: string; words: string }) {
+/** A label with the searched words highlighted. */
+function HighlightedLabel({ text, words }: { text: string; words: string }) {
   const at = words ? text.toLowerCase().indexOf(words) : -1;
   if (at < 0) return <>{text}</>;
   return (

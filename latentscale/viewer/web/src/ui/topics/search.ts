@@ -1,19 +1,20 @@
-/** The clusters of which labels or keyphrases have what is typed into the field. */
+/** Searches labels and keyphrases of clusters. */
 
 import { useMemo } from "preact/hooks";
-import { likenessOf } from "../../engine/similar";
-import { topicsThat, type FoundTopics, type TopicTree } from "../../engine/topic-tree";
+import { parseSimilarQuery } from "../../engine/similar";
+import { findTopics, type FoundTopics, type TopicTree } from "../../engine/topic-tree";
 import * as state from "../../state";
 
-/** What labels are compared with; nothing while documents like one are searched for. */
-export const wordsNow = (): string => (likenessOf(state.query.value) === null ? state.query.value.trim().toLowerCase() : "");
+/** The words to search labels for; empty during a similarity search. */
+export const searchedWords = (): string => (parseSimilarQuery(state.query.value) === null ? state.query.value.trim().toLowerCase() : "");
 
+/** Topics whose label or keyphrases contain the query; null without one. */
 export function useSearch(tree: TopicTree): FoundTopics | null {
-  const words = wordsNow();
+  const words = searchedWords();
   const [labels, details] = [state.labels.value, state.details.value];
   return useMemo(() => {
     if (!words || !labels) return null;
-    const meant = new Set(labels.clusters.filter((_, i) => details?.[i]?.keyphrases.some((phrase) => phrase.toLowerCase().includes(words))));
-    return topicsThat(tree, (cluster) => cluster.label.toLowerCase().includes(words) || meant.has(cluster));
+    const byKeyphrase = new Set(labels.clusters.filter((_, i) => details?.[i]?.keyphrases.some((phrase) => phrase.toLowerCase().includes(words))));
+    return findTopics(tree, (cluster) => cluster.label.toLowerCase().includes(words) || byKeyphrase.has(cluster));
   }, [words, tree, labels, details]);
 }
