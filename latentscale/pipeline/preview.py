@@ -59,4 +59,4 @@ def _end(context: RunContext, *, published: bool, failed: bool) -> None:
     try:
         end_preview(context.store, published=published, failed=failed)
     except LatentScaleError as error:
-        context.observer.note(f"{address_of(context.store)} still shows the map on its way: {error}")
+        context.observer.note(f"{address_of(context.store)} still shows an unfinished map: {error}")

@@ -107,7 +107,7 @@ def open_verified(file: InputFile, storage: StorageConfig | None) -> BinaryIO:
             return io.BytesIO(data)
         read.append(digest)
     raise StorageError(
-        f"{shown(file.path)} is damaged on its way from the store: {READS} readings gave {READS} contents",
+        f"{shown(file.path)} was damaged in transit from the store: {READS} readings gave {READS} contents",
         where=file.url,
         hint="Run the same command again, and use https for the store.",
     )

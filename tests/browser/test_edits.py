@@ -73,7 +73,7 @@ def edit(it: Opened, *, name: str | None = None, description: str | None = None,
     if description is not None:
         form.get_by_label("Description").fill(description)
     if hide is not None:
-        form.get_by_label("Draw no label of it on the map").set_checked(hide)
+        form.get_by_label("Hide its label on the map").set_checked(hide)
     if name is not None:
         form.get_by_label("Name").fill(name)
     form.get_by_label("Name").press("Enter")
@@ -187,7 +187,7 @@ def test_edits_on_the_page_are_in_the_map_after_labels_import(real: Real, opened
     page.reload()
     it.ready()
     expect(edits(page)).to_contain_text("2 clusters were edited on an earlier map at this address.")
-    edits(page).get_by_role("button", name="Bring the edits over").click()
+    edits(page).get_by_role("button", name="Transfer the edits").click()
     expect(edits(page).get_by_role("status").first).to_have_text("No cluster is edited")
     # A file comes back onto the page that it is of, and others are refused.
     (tmp_path / "saved.yaml").write_text(saved)
@@ -196,7 +196,7 @@ def test_edits_on_the_page_are_in_the_map_after_labels_import(real: Real, opened
     expect(edits(page).locator(".tags .name")).to_have_text([first["label"]])
     latentscale.open(real.workspace).export_labels(tmp_path / "whole.yaml")
     page.locator("input[type=file]").set_input_files(tmp_path / "whole.yaml")
-    expect(page.get_by_role("alert")).to_contain_text("whole.yaml is no file of edits that a page saved")
+    expect(page.get_by_role("alert")).to_contain_text("whole.yaml is not an edits file that a page saved")
 
 
 def test_the_page_places_labels_like_publishing(real: Real, opened: Open) -> None:
@@ -226,7 +226,7 @@ def test_edits_are_made_by_keys_on_a_phone_and_by_assistive_technology(real: Rea
     name = form.get_by_label("Name")
     expect(name).to_be_focused()
     name.fill("")
-    expect(form.get_by_role("alert")).to_have_text("A cluster has a name.")
+    expect(form.get_by_role("alert")).to_have_text("A cluster needs a name.")
     expect(form.get_by_role("button", name="Keep")).to_be_disabled()
     name.fill("x" * 201)
     expect(form.get_by_role("alert")).to_have_text("At most 200 characters.")

@@ -143,7 +143,7 @@ def test_texts_are_filtered_by_a_regular_expression(site, opened: Open, syntheti
     filters.get_by_label("as a regular expression").check()
     field = filters.get_by_label("body matches")
     field.fill("number (19")
-    expect(filters.get_by_role("alert")).to_have_text("No regular expression: unterminated group.")
+    expect(filters.get_by_role("alert")).to_have_text("Invalid regular expression: unterminated group.")
     expect(filters.get_by_role("button", name="Filter", exact=True)).to_be_disabled()
     field.fill(r"NUMBER \d*(19|7{2})\d about (cedar|fjord)")
     field.press("Enter")

@@ -76,7 +76,7 @@ def test_a_link_with_a_query_shows_its_results(site, opened: Open) -> None:
     expect(headline(page)).to_have_text("1 document found")
     expect(rows_of(page).first).to_contain_text("Document number 12345 ")
     page.get_by_label("Find documents and clusters").fill("zebra")
-    expect(headline(page)).to_have_text("No document has this")
+    expect(headline(page)).to_have_text("No matching documents")
     page.get_by_label("Find documents and clusters").fill("number 12345 ")
     expect(headline(page)).to_have_text("1 document found · too common to narrow it: number")
 
@@ -126,7 +126,7 @@ def test_documents_are_found_by_meaning_with_keys_alone_and_in_the_link(make_sit
     again = opened()
     expect(headline(again.goto(link))).to_have_text("The 100 documents nearest in meaning")
     again.page.get_by_role("button", name="Words").click()
-    expect(headline(again.page)).to_have_text("No document has this")
+    expect(headline(again.page)).to_have_text("No matching documents")
     again.page.keyboard.press("q")
     expect(again.page.get_by_role("complementary", name="About this map")).to_contain_text("Found by meaning")
 
@@ -144,7 +144,7 @@ def test_a_map_without_similar_documents_says_so(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#p=35"))
     panel = page.get_by_role("complementary", name="Pinned document")
-    expect(panel).to_contain_text("It is not stored what it is like: publish the map again for that.")
+    expect(panel).to_contain_text("Similar documents are not stored: publish the map again to get them.")
     expect(panel.get_by_role("button", name="More like this")).to_have_count(0)
 
 
@@ -225,7 +225,7 @@ def test_a_chosen_cluster_lists_its_documents_with_a_column_and_sorted(site, ope
     it = opened()
     page = it.goto(site.url("#v=10,0,12&i=0.0&o=documents"))
     inside = int((site.data.clusters == 0).sum())
-    expect(headline(page)).to_contain_text("of the chosen in view")
+    expect(headline(page)).to_contain_text("of the filtered in view")
     it.settled()
     told = int(re.match(r"([\d,]+) documents", headline(page).text_content())[1].replace(",", ""))
     assert 0 < told <= inside
@@ -304,7 +304,7 @@ def test_a_cluster_leads_to_its_documents(site, opened: Open) -> None:
     page = it.goto(site.url("#i=0.3"))
     page.get_by_role("button", name="List its documents").click()
     it.settled()
-    expect(headline(page)).to_contain_text("of the chosen in view")
+    expect(headline(page)).to_contain_text("of the filtered in view")
     # The whole of the cluster is in view now, beside the panels.
     told = int(re.match(r"([\d,]+) documents", headline(page).text_content())[1].replace(",", ""))
     assert 0.9 * (site.data.clusters == 3).sum() <= told <= (site.data.clusters == 3).sum()

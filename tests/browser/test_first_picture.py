@@ -75,7 +75,7 @@ def test_without_the_script_that_draws_the_map_is_read_by_keys_and_the_script_as
     it.page.route(DECK, lambda route: route.abort())
     page = it.goto(site.url())
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("Moving and zooming by hand:")
+    expect(alert).to_contain_text("Moving and zooming:")
     first = np.asarray(it.picture()).astype(int)
     assert inked(first) > 10_000
     page.locator("#canvas").focus()

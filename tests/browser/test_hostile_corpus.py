@@ -67,7 +67,7 @@ def test_a_hostile_corpus_is_shown_as_text_everywhere(served: str, opened: Open)
     row.click()
     cluster = page.get_by_role("complementary", name="Chosen cluster")
     expect(cluster.locator("h2")).to_have_text(LABEL)
-    # What sets it apart, and the cluster most like it.
+    # What distinguishes it, and the cluster most like it.
     evidence = cluster.locator(".evidence")
     expect(evidence.locator("dt").first).to_have_text("kind")
     expect(evidence.locator("dd").first).to_contain_text(f"{LABEL}: 100 % of its documents, 0 % of the others")

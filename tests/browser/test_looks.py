@@ -137,7 +137,7 @@ def test_a_search_without_results_gives_advice_and_leaves_the_map_unchanged(make
     bright = np.asarray(it.picture().crop((340, 60, 700, 740))).astype(int)
     page.get_by_label("Find documents and clusters").fill("zzqq")
     documents = panel(page, "Documents")
-    expect(documents.get_by_role("status")).to_have_text("No document has this")
+    expect(documents.get_by_role("status")).to_have_text("No matching documents")
     expect(documents.get_by_role("grid")).to_have_count(0)
     assert it.box('[data-panel="documents"]')["height"] < 200
     coloured = np.asarray(it.picture().crop((340, 60, 700, 740))).astype(int)

@@ -89,7 +89,7 @@ def test_the_quality_of_a_real_map_is_shown_in_figures_and_words(real: Real, ope
     assert "Stability" not in shown, "it was not measured"
     expect(panel).to_contain_text(f"Measured on 320 of 320 documents in {measured['clusters']} clusters.")
     assert panel.locator(".flag").all_text_contents() == measured["red_flags"]
-    doubts = panel.get_by_text("No figure gives cause for doubt")
+    doubts = panel.get_by_text("No figure indicates a problem")
     expect(doubts).to_have_count(0 if measured["red_flags"] else 1)
 
 
@@ -123,7 +123,7 @@ def test_documents_of_an_update_are_found_by_their_words(real: Real, small_corpu
     expect(rows.locator("mark").first).to_have_text(re.compile(word, re.IGNORECASE))
     page = it.goto(real.first)
     page.get_by_label("Find documents and clusters").fill(f"{word} ")
-    expect(page.get_by_role("complementary", name="Documents")).to_contain_text("No document has this")
+    expect(page.get_by_role("complementary", name="Documents")).to_contain_text("No matching documents")
 
 
 def test_an_updated_map_says_what_changed_since_its_fit_and_when(real: Real, opened: Open) -> None:
@@ -177,7 +177,7 @@ def test_a_panel_opens_by_button_key_and_url_and_returns_the_focus(site, opened:
     expect(button).to_have_attribute("aria-expanded", "true")
     expect(button).to_be_focused()
     assert it.address().endswith("#o=quality"), "and the view is still the first one"
-    page.get_by_role("button", name="Close what is said about the map").click()
+    page.get_by_role("button", name="Close the panel about the map").click()
     expect(button).to_be_focused()
     expect(quality_of(page)).to_have_count(0)
     page.keyboard.press("q")

@@ -70,7 +70,7 @@ def test_an_open_preview_keeps_its_view_when_it_reloads(
     page.keyboard.press("+")
     view = it.view()
     shutil.copy(pages[2], here)
-    page.get_by_role("button", name="Look now").click()
+    page.get_by_role("button", name="Reload now").click()
     expect(card).to_contain_text("after 45 of 60 steps (75%)")
     it.ready()
     assert it.view() == pytest.approx(view)
@@ -79,7 +79,7 @@ def test_an_open_preview_keeps_its_view_when_it_reloads(
 
     # Of a file, the page in its place says where the map is; a server's leads there, with the view.
     shutil.copy(root / "ws" / NAME, here)
-    page.get_by_role("button", name="Look now").click()
+    page.get_by_role("button", name="Reload now").click()
     expect(page.get_by_role("heading", name="The preview has ended")).to_be_visible()
     expect(page.locator("body")).to_contain_text("latentscale view")
     shutil.copy(pages[3], here)
@@ -89,7 +89,7 @@ def test_an_open_preview_keeps_its_view_when_it_reloads(
     shutil.copy(root / "ws" / NAME, here)
     # To the second, as servers have it, it would be as old as the one before.
     os.utime(here, (time.time() + 60, time.time() + 60))
-    page.get_by_role("button", name="Look now").click()
+    page.get_by_role("button", name="Reload now").click()
     expect(page.get_by_role("heading", name="Topics")).to_be_visible()
     it.ready()
     assert it.page.url.startswith(f"{served}/viewer/index.html#")
@@ -107,7 +107,7 @@ def test_a_preview_reloads_when_due_but_not_while_it_is_used(
     page = it.goto(here.as_uri(), ready=False)
     card = page.get_by_role("complementary", name="Preview")
     expect(card).to_contain_text("after 15 of 60 steps")
-    expect(card).to_contain_text("reads itself again when more is done")
+    expect(card).to_contain_text("reloads when more is done")
     shutil.copy(pages[1], here)
     page.clock.fast_forward(99_000_000)
     page.mouse.move(500, 400)

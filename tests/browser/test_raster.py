@@ -1,4 +1,4 @@
-"""The shade of all documents behind the sample of a large map that is drawn."""
+"""The density of all documents behind the sample of a large map that is drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bare(it: Opened) -> np.ndarray:
 def test_the_raster_is_where_the_documents_are_and_is_reported(large, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
     page = it.goto(large.url("?budget=1000"))
-    expect(page.locator(".badge")).to_contain_text("the shade behind them is of all")
+    expect(page.locator(".badge")).to_contain_text("the shading behind them shows all")
     raster = page.locator("canvas.raster")
     expect(raster).to_be_visible()
     page.keyboard.press("+")
@@ -76,7 +76,7 @@ def test_without_its_file_the_map_is_drawn_and_the_file_is_asked_for_again(large
     it.page.route("**/density.parquet", lambda route: route.fulfill(status=404, body=""))
     page = it.goto(large.url("?budget=1000"))
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("The shade of all documents:")
+    expect(alert).to_contain_text("The density of all documents:")
     expect(alert).to_contain_text("density.parquet is missing on the server")
     page.unroute("**/density.parquet")
     alert.get_by_role("button", name="Try again").click()

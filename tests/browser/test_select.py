@@ -147,7 +147,7 @@ def test_the_selection_is_accessible(site, opened: Open, scheme: str) -> None:
     panel(page).get_by_role("button", name="All in view").press("Enter")
     assert selected(it) > 0
     page.keyboard.press("b")
-    panel(page).get_by_role("button", name="What sets it apart").press("Enter")
+    panel(page).get_by_role("button", name="What distinguishes it").press("Enter")
     expect(panel(page)).to_contain_text("Against all 20,000 documents")
     it.settled()
     assert faults(page, "[data-panel=selection]") == []
@@ -157,7 +157,7 @@ def test_distinctive_values_of_a_selection_are_shown_with_counts(site, opened: O
     it = opened()
     page = it.goto(site.url("#v=10,0,6&i=0.3&o=selection"))
     panel(page).get_by_role("button", name="1 chosen cluster").click()
-    panel(page).get_by_role("button", name="What sets it apart").click()
+    panel(page).get_by_role("button", name="What distinguishes it").click()
     expect(panel(page)).to_contain_text("Against all 20,000 documents")
     it.settled()
     inside = int((site.data.clusters == 3).sum())
@@ -171,7 +171,7 @@ def test_words_that_set_a_selection_apart_are_those_that_it_was_found_by(site, o
     it = opened()
     page = it.goto(site.url("#x.documents=cedar%20fjord&o=selection"))
     panel(page).get_by_role("button", name=re.compile("found$")).click()
-    panel(page).get_by_role("button", name="What sets it apart").click()
+    panel(page).get_by_role("button", name="What distinguishes it").click()
     expect(panel(page)).to_contain_text("Words of 120 texts")
     it.settled()
     words = [line.partition("120")[0] for line in panel(page).locator(".apart").last.locator("li").all_text_contents()]

@@ -68,7 +68,7 @@ def test_the_size_is_chosen_by_keys_has_a_legend_and_is_in_the_link(make_site, o
     page.keyboard.press("ArrowDown")
     legend = page.get_by_role("region", name="Sizes by score")
     expect(legend).to_contain_text("Size by score (logarithmic)")
-    expect(legend).to_contain_text("100 of 1,000 documents have no value: they are as small as the smallest")
+    expect(legend).to_contain_text("100 of 1,000 documents have no value: they have the smallest size")
     assert legend.locator(".ramp-ends span").all_text_contents() == [" 1", " 31.61", " 999"]
     assert "w=%40score" in it.address()
     keep(it, "size-by")

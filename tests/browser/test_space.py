@@ -252,12 +252,12 @@ def test_results_and_selections_are_highlighted_in_3d(spatial, opened: Open) -> 
 def test_the_map_rotates_automatically_only_if_enabled_and_stops_on_request(spatial, opened: Open) -> None:
     it = opened()
     page = it.goto(spatial.url("#d=3"))
-    assert page.get_by_role("button", name="Stop turning by itself").count() == 0
+    assert page.get_by_role("button", name="Stop rotating").count() == 0
     place = "() => document.querySelector('#grid .grid-axes').getAttribute('d')"
     start = page.evaluate(place)
-    page.get_by_role("button", name="Turn by itself").click()
+    page.get_by_role("button", name="Rotate automatically").click()
     it.until(lambda: page.evaluate(place) != start, "the map does not turn")
-    stop = page.get_by_role("button", name="Stop turning by itself")
+    stop = page.get_by_role("button", name="Stop rotating")
     stop.click()
     it.settled()
     rest = page.evaluate(place)

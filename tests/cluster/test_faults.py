@@ -195,9 +195,9 @@ def test_a_lost_node_costs_only_the_shards_in_hand(
     left = [one for _, one in tries(out)]
     assert 1 <= len(left) <= 3, "what was lost is the shards in hand"
     assert {one["host"] for one in left} == {lost.host}
+    # On a busy machine the workers of the other nodes may start when the first has done all but the lost shards.
     hosts = latentscale.open(out).runs[-1]["facts"]["engine"]["hosts"]["embed"]
     assert sum(hosts.values()) == len(whole) // 2
-    assert len(hosts) >= 2
 
 
 def test_a_driver_killed_at_any_moment_leaves_nothing_broken(

@@ -68,7 +68,7 @@ def test_an_object_that_comes_damaged_every_time_is_refused(mock_bucket: Any, tm
     file = list_inputs_directly(mock_bucket)
     from latentscale.readers.opening import open_verified
 
-    with pytest.raises(StorageError, match=r"a\.jsonl is damaged on its way from the store") as error:
+    with pytest.raises(StorageError, match=r"a\.jsonl was damaged in transit from the store") as error:
         open_verified(file, StorageConfig(**mock_bucket.storage))
     assert error.value.exit_code == 4
 

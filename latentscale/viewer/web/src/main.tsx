@@ -50,7 +50,7 @@ async function start(): Promise<void> {
     state.generations.value = generations;
     state.manifest.value = manifest;
     if (!document.createElement("canvas").getContext("webgl2"))
-      throw new ViewerError("This browser offers no WebGL 2, by which the map is drawn.");
+      throw new ViewerError("This browser does not support WebGL 2, which draws the map.");
     const map = show(manifest, generations);
     commands.retry = () => {
       store.forget();
@@ -175,5 +175,5 @@ function describeError(error: Error): state.Trouble {
       again: true,
     };
   if (error instanceof ViewerError) return { title: "The map cannot be shown", text: error.message, again: true };
-  return { title: "The map cannot be shown", text: `The page met an error of its own: ${error.message}.`, again: true };
+  return { title: "The map cannot be shown", text: `Internal error of the page: ${error.message}.`, again: true };
 }

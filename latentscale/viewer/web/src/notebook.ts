@@ -21,7 +21,7 @@ export function reportSelections(token: string): void {
     if (selected === reported) return;
     reported = selected;
     send(selected, ++latest).catch((error: Error) =>
-      state.report(PROBLEM, new Error(`What is selected here did not reach it (${error.message}): run the cell that shows this map again.`)),
+      state.report(PROBLEM, new Error(`The selection could not be sent (${error.message}): run the cell that shows this map again.`)),
     );
   });
 

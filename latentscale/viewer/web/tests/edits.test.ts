@@ -62,7 +62,7 @@ describe("edits", () => {
     expect(text).toContain("a\\u007fb\\u2028");
     expect(readEditFile(text, "edits.yaml")).toEqual({ map: "map-1", edits });
     expect(readEditFile(`\uFEFF${text.replaceAll("\n", "\r\n")}`, "edits.yaml").edits).toEqual(edits);
-    expect(() => readEditFile("edits: 1\nclusters:\n", "e.yaml")).toThrow("e.yaml is no file of edits that a page saved");
+    expect(() => readEditFile("edits: 1\nclusters:\n", "e.yaml")).toThrow("e.yaml is not an edits file that a page saved");
     expect(() => readEditFile(text.replace('"layer":0', '"layer":"0"'), "e.yaml")).toThrow("e.yaml, line 7: this is no edit");
     expect(() => readEditFile(text.replace("- {", "- label: x {"), "e.yaml")).toThrow("e.yaml, line 7: this is not as the page saved it");
     expect(() => readEditFile(`${text}  rename: more\n`, "e.yaml")).toThrow("line 9");

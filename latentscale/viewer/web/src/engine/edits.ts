@@ -36,7 +36,7 @@ export const oneLine = (text: string): string => text.replace(/[\p{Z}\t\r\n]+/gu
 /** Why a name or a one-line description is invalid, or null. */
 export function textError(kind: keyof typeof MAX_LENGTH, text: string): string | null {
   if ([...text].length > MAX_LENGTH[kind]) return `At most ${MAX_LENGTH[kind].toLocaleString("en")} characters.`;
-  return /\p{C}/u.test(text) ? "It has a sign that cannot be seen: type it anew." : null;
+  return /\p{C}/u.test(text) ? "It contains an invisible character: type it again." : null;
 }
 
 /** Validate an untrusted value as an edit; null if it is invalid or changes nothing. */
@@ -167,7 +167,7 @@ export function editFile(map: string, edits: readonly ClusterEdit[], command: st
 export function readEditFile(text: string, fileName: string): { map: string; edits: ClusterEdit[] } {
   const lines = text.replace(/^\uFEFF/, "").split(/\r?\n/);
   if (!lines.includes("edits: 1") || !lines.includes("adds: true"))
-    throw new ViewerError(`${fileName} is no file of edits that a page saved. What latentscale labels export writes is for latentscale labels import.`);
+    throw new ViewerError(`${fileName} is not an edits file that a page saved. What latentscale labels export writes is for latentscale labels import.`);
   const parsed = (json: string, i: number): unknown => {
     try {
       return JSON.parse(json);

@@ -12,6 +12,6 @@ export function patternError(pattern: string): string | null {
     return null;
   } catch (error) {
     // "Invalid regular expression: /(/iu: Unterminated group": the user sees the pattern already.
-    return `No regular expression: ${(error as Error).message.split(": ").pop()!.toLowerCase()}.`;
+    return `Invalid regular expression: ${(error as Error).message.split(": ").pop()!.toLowerCase()}.`;
   }
 }

@@ -4,7 +4,7 @@ import { ViewerError } from "./format";
 
 /** Timeout for the texts of one file. */
 const TIMEOUT_MS = 20_000;
-const TIMEOUT_MESSAGE = `this expression takes more than ${TIMEOUT_MS / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
+const TIMEOUT_MESSAGE = `this expression takes more than ${TIMEOUT_MS / 1000} seconds over the texts of one file: avoid nested repetitions.`;
 
 /** Tests batches of values against a regular expression; `end` terminates the worker. */
 export class PatternMatcher {

@@ -66,7 +66,7 @@ export function readCsv(text: string): string[][] {
   const plain = text.replace(/^\uFEFF/, "");
   while (field.lastIndex < plain.length) {
     const found = field.exec(plain);
-    if (!found) throw new ViewerError(`Line ${records.length + 1} is no CSV: a quote is not closed, or stands inside a value.`);
+    if (!found) throw new ViewerError(`Line ${records.length + 1} is not valid CSV: a quote is not closed, or is inside a value.`);
     record.push(found[1] !== undefined ? found[1].replaceAll('""', '"') : found[2]);
     if (found[3] === ",") continue;
     records.push(record);

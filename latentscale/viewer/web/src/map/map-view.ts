@@ -73,7 +73,7 @@ export class MapView {
   private readonly litClusters = new LitClusters();
   private readonly refinement = new Refinement(
     () => this.positionsRefined(),
-    (error) => state.report("Places of points, close up", error),
+    (error) => state.report("Exact positions of points", error),
   );
   /** The document hovered in the list. */
   private pointedAt: state.Row | null = null;
@@ -222,7 +222,7 @@ export class MapView {
       this.lastDrawn = [];
     } catch (error) {
       this.drawing = "failed";
-      state.report("Moving and zooming by hand", error as Error);
+      state.report("Moving and zooming", error as Error);
     }
     this.refresh();
   }
@@ -634,7 +634,7 @@ export class MapView {
           this.raster = new Raster(this.elements.canvas, this.largest, this.camera, () => this.refresh());
           this.refresh();
         },
-        (error: Error) => state.report("The shade of all documents", error),
+        (error: Error) => state.report("The density of all documents", error),
       );
     }
     const shaded = typeof this.raster === "object" && this.raster !== null && this.raster.place(this.rate, wanted);

@@ -72,7 +72,7 @@ export class Raster {
       const bytes = await this.generation.bytes(name);
       this.values = await decodeFile(this.generation.name(name), () => decodeColumn(bytes, cells * cells));
     } catch (error) {
-      state.report("The shade of all documents", error as Error);
+      state.report("The density of all documents", error as Error);
     }
     this.changed();
   }

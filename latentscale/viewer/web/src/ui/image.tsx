@@ -17,7 +17,7 @@ export function PinnedImage() {
 }
 
 function addressOf(value: unknown): ImageAddress {
-  if (state.inOneFile.value) return { problem: "A page in one file asks nobody for anything, for no image either." };
+  if (state.inOneFile.value) return { problem: "A page in one file makes no requests, so it shows no images." };
   return imageAddress(value, new URL("..", location.href.replace(/[?#].*$/, "")).href, state.manifest.value!.images!.origins);
 }
 

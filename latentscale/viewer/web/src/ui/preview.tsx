@@ -38,9 +38,9 @@ export function PreviewCard() {
       </p>
       <p class="muted small">
         {minutes < 1 ? "Written just now" : `Written ${plural(minutes, "minute")} ago`};{" "}
-        {age() > 4 * due + 60 ? "nothing newer has come: its run may have ended." : "this page reads itself again when more is done."}{" "}
+        {age() > 4 * due + 60 ? "nothing newer has arrived: its run may have ended." : "this page reloads when more is done."}{" "}
         <button class="link" onClick={() => location.reload()}>
-          Look now
+          Reload now
         </button>
       </p>
     </aside>

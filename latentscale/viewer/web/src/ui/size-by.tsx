@@ -51,7 +51,7 @@ export function SizeLegend() {
       </div>
       {column.nulls > 0 && (
         <p class="muted small">
-          {count(column.nulls)} of {count(state.documents.value)} documents have no value: they are as small as the smallest
+          {count(column.nulls)} of {count(state.documents.value)} documents have no value: they have the smallest size
         </p>
       )}
     </section>

@@ -15,14 +15,14 @@ export function SpaceButtons() {
   const turning = state.turning.value;
   return (
     <>
-      <button class="icon" aria-label="Turn the map in space" aria-pressed={on} title={on ? "Lay the map flat (3)" : "Turn the map in space (3)"} onClick={toggleSpace}>
+      <button class="icon" aria-label="Turn the map in space" aria-pressed={on} title={on ? "Show the map in 2-D (3)" : "Turn the map in space (3)"} onClick={toggleSpace}>
         <Icon name="space" />
       </button>
       {on && (
         <button
           class="icon"
-          aria-label={turning ? "Stop turning by itself" : "Turn by itself"}
-          title={turning ? "Stop turning by itself" : "Turn by itself, while nobody moves the map"}
+          aria-label={turning ? "Stop rotating" : "Rotate automatically"}
+          title={turning ? "Stop rotating" : "Rotate automatically, while nobody moves the map"}
           onClick={() => (state.turning.value = !turning)}
         >
           <Icon name={turning ? "pause" : "play"} />

@@ -48,7 +48,7 @@ function DrawnStatus() {
   return (
     <>
       <b>{count(points)}</b> of {count(all)} documents drawn{loading || failedFiles ? "" : `: ${why}`}
-      {shaded && "; the shade behind them is of all"}
+      {shaded && "; the shading behind them shows all"}
     </>
   );
 }

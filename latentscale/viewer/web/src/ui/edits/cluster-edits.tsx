@@ -62,7 +62,7 @@ function EditForm({ at }: { at: string }) {
     };
   }, []);
   const [label, text] = [oneLine(name), oneLine(description)];
-  const faults = { rename: label ? textError("rename", label) : "A cluster has a name.", describe: textError("describe", text) };
+  const faults = { rename: label ? textError("rename", label) : "A cluster needs a name.", describe: textError("describe", text) };
   const close = (): void => {
     state.editing.value = null;
     focusEdit();
@@ -101,14 +101,14 @@ function EditForm({ at }: { at: string }) {
           dir="auto"
           value={description}
           aria-invalid={faults.describe !== null}
-          placeholder={detail?.description ? "Empty: as it was" : "A sentence on what is in it"}
+          placeholder={detail?.description ? "Empty: unchanged" : "A sentence on what is in it"}
           onInput={(event) => setDescription(event.currentTarget.value)}
         />
       </label>
       {faults.describe && <p class="flag" role="alert">{faults.describe}</p>}
       <label class="check">
         <input type="checkbox" checked={hidden} onChange={(event) => setHidden(event.currentTarget.checked)} />
-        <span>Draw no label of it on the map</span>
+        <span>Hide its label on the map</span>
       </label>
       <p class="links">
         <button class="button" disabled={faults.rename !== null || faults.describe !== null}>

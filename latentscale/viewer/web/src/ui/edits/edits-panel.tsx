@@ -109,7 +109,7 @@ function SaveEdits() {
         </button>
       </p>
       <p class="muted small">
-        Then one command, where the workspace is, makes a map with these edits for everybody{hasUpdates() ? "; since this one has grown by updates, it is laid out anew" : ""}:
+        Then one command, where the workspace is, makes a map with these edits for everybody{hasUpdates() ? "; since this one has grown by updates, its layout is computed again" : ""}:
       </p>
       <p class="command">
         <code>{command()}</code>
@@ -138,7 +138,7 @@ function EarlierEdits() {
               forgetEdits(map);
             }}
           >
-            Bring the edits over
+            Transfer the edits
           </button>
           <button class="link" onClick={() => forgetEdits(map)}>
             Forget them

@@ -63,7 +63,7 @@ export function CategoryFilter({ column, filter, set }: { column: CategoryColumn
             </label>
           </li>
         ))}
-        {!matching.length && <li class="muted small">No value has this</li>}
+        {!matching.length && <li class="muted small">No matching values</li>}
       </ul>
     </>
   );

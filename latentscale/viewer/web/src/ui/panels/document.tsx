@@ -114,7 +114,7 @@ function ListSteps() {
 function SimilarButton({ rowId, generation }: { rowId: number; generation: number }) {
   const index = state.index.value?.generations[generation];
   if (!index) return null;
-  if (!section(index, SIMILAR)) return <span class="muted">It is not stored what it is like: publish the map again for that.</span>;
+  if (!section(index, SIMILAR)) return <span class="muted">Similar documents are not stored: publish the map again to get them.</span>;
   return (
     <button class="link" onClick={() => (state.query.value = similarQuery(rowId))}>
       More like this
@@ -141,7 +141,7 @@ function Value({ value }: { value: unknown }) {
   return text ? <>{text}</> : <span class="muted">–</span>;
 }
 
-const SELECTS = { replace: "Select it", add: "Add it to the selection", subtract: "Take it off the selection", intersect: "Keep what is selected of it" };
+const SELECTS = { replace: "Select it", add: "Add it to the selection", subtract: "Remove it from the selection", intersect: "Keep what is selected of it" };
 
 /** Details of the isolated cluster. */
 function ClusterPanel() {

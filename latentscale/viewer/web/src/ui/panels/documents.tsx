@@ -219,7 +219,7 @@ function Headline() {
     return (
       <span role="status">
         {plural(hits.length, "document")} most like document {count(like)}
-        {searchable < state.documents.value && ` · it is known of ${count(searchable)} of ${count(state.documents.value)} what they are like`}
+        {searchable < state.documents.value && ` · similar documents are known for ${count(searchable)} of ${count(state.documents.value)}`}
       </span>
     );
   }
@@ -239,7 +239,7 @@ function Headline() {
     return (
       <span role="status">
         {!hits.length
-          ? "No document has this"
+          ? "No matching documents"
           : whole
             ? `${number} found`
             : `No document has all words, ${number} some`}
@@ -249,7 +249,7 @@ function Headline() {
     );
   }
   const { rows, all } = state.inView.value;
-  const some = state.isolated.value.size || state.filters.value.size ? " of the chosen" : "";
+  const some = state.isolated.value.size || state.filters.value.size ? " of the filtered" : "";
   return (
     <span role="status">
       {plural(all, "document")}

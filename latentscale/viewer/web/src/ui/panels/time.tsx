@@ -21,6 +21,6 @@ register({
   }),
   available: mayHaveTime,
   icon: "M10 3a7 7 0 1 0 0 14 7 7 0 0 0 0-14M10 6v4.2l2.8 1.8",
-  key: { name: "w", does: "when: documents over time, a stretch of it, and how it moves" },
+  key: { name: "w", does: "time: documents over time, a range of it, and its animation" },
   kept,
 });

@@ -15,7 +15,7 @@ const meaningEntry = () => state.index.value?.generations.map((one) => section(o
 export function AboutPanel() {
   const measured = quality();
   return (
-    <PanelFrame name={TITLE} header={TITLE} closes="Close what is said about the map" onClose={() => turn(ID, false)}>
+    <PanelFrame name={TITLE} header={TITLE} closes="Close the panel about the map" onClose={() => turn(ID, false)}>
       {measured && <Figures q={measured} />}
       {about().length > 0 && (
         <>
@@ -56,7 +56,7 @@ function Figures({ q }: { q: Quality }) {
           {flag}
         </p>
       ))}
-      {!q.red_flags.length && <p>No figure gives cause for doubt.</p>}
+      {!q.red_flags.length && <p>No figure indicates a problem.</p>}
       <dl>
         {figures.map(
           ([name, value, means]) =>

@@ -65,7 +65,7 @@ export function Exports({ selection }: { selection: Selection | null }) {
             </button>
             <button
               class="link"
-              title="To be run in the folder of the workspace"
+              title="Run this in the folder of the workspace"
               onClick={reporting("Query", async () => {
                 const [first, ...more] = state.manifest.value!.generations;
                 return copied(duckdbQuery(await rowIdsOf(selection), more.length ? null : first.url, "documents.csv"), "Query");

@@ -15,7 +15,7 @@ import { Exports } from "./export";
 
 const ID = "selection";
 
-const NAMES: Record<Operation, string> = { replace: "New", add: "Add", subtract: "Take off", intersect: "Keep" };
+const NAMES: Record<Operation, string> = { replace: "New", add: "Add", subtract: "Subtract", intersect: "Keep" };
 const MEANS: Record<Operation, string> = {
   replace: "a new selection",
   add: "what is selected, and these",
@@ -43,7 +43,7 @@ function DistinctiveSection() {
     <>
       <p>
         <button class="link" aria-expanded={open} onClick={() => setOpened(!open)}>
-          What sets it apart
+          What distinguishes it
         </button>
       </p>
       {open && <DistinctiveFeatures selection={selected.documents} />}
@@ -67,7 +67,7 @@ function Headline() {
 
 function Operations() {
   return (
-    <div class="choice" role="group" aria-label="What the next ones do">
+    <div class="choice" role="group" aria-label="What the next selection does">
       {OPERATIONS.map((one) => (
         <button key={one} aria-pressed={state.operation.value === one} title={MEANS[one]} onClick={() => (state.operation.value = one)}>
           {NAMES[one]}
@@ -116,7 +116,7 @@ function Sources() {
           </button>
         )}
       </div>
-      <p class="muted small">By keys: move and zoom until the window shows what you mean, then All in view.</p>
+      <p class="muted small">With the keyboard: move and zoom until the window shows the documents you want, then All in view.</p>
       {selected && (
         <p class="links">
           <button class="link" onClick={() => (state.selected.value = null)}>

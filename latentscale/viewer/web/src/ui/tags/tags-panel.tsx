@@ -75,7 +75,7 @@ export function TagsPanel() {
         <input type="file" accept=".csv,text/csv" onChange={(event) => void read(event.currentTarget)} />
       </label>
       <p class="muted small">
-        A job takes such a file: <code>latentscale run … --only tag.csv</code>, or <code>--exclude tag.csv</code>.
+        Use such a file in a job: <code>latentscale run … --only tag.csv</code>, or <code>--exclude tag.csv</code>.
       </p>
     </PanelFrame>
   );

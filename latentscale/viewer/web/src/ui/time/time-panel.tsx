@@ -35,7 +35,7 @@ export function TimePanel({ kept }: { kept: Signal<string> }) {
   const now = strip.now.value;
   return (
     <aside class="card time-strip" aria-label="Over time">
-      {now === null ? <p class="muted">No column of this map tells when: dates, or years as whole numbers.</p> : <StripHeader strip={strip} />}
+      {now === null ? <p class="muted">This map has no time column: dates, or years as integers.</p> : <StripHeader strip={strip} />}
       <button class="icon close" aria-label="Close the time" title="Close the time (Esc)" onClick={() => turn(ID, false)}>
         <Icon name="close" />
       </button>
@@ -131,7 +131,7 @@ function StripHeader({ strip }: { strip: Strip }) {
       <StretchStatus strip={strip} />
       <div class="time-choices">
         {strip.columns.value.length > 1 && (
-          <select aria-label="Column that tells when" value={key} onChange={(event) => strip.keep({ column: event.currentTarget.value, whole: false })}>
+          <select aria-label="Time column" value={key} onChange={(event) => strip.keep({ column: event.currentTarget.value, whole: false })}>
             {strip.columns.value.map(({ column }) => (
               <option key={column.id} value={keyOf(column)}>
                 {shortened(column.name, 30)}
@@ -194,12 +194,12 @@ function StretchStatus({ strip }: { strip: Strip }) {
       )}{" "}
       {stretch && (
         <button class="link" onClick={() => (pause(), strip.set(null))}>
-          All of the time
+          All times
         </button>
       )}
       {!stretch && (strip.kept.value.whole || outliers > 0) && time.body[1] - time.body[0] < time.high - time.low && (
         <button class="link" onClick={() => strip.keep({ whole: !strip.kept.value.whole })}>
-          {strip.kept.value.whole ? "Without the strays" : "Show those too"}
+          {strip.kept.value.whole ? "Without outliers" : "With outliers"}
         </button>
       )}
     </p>
@@ -235,7 +235,7 @@ function StripBody({ strip, counted: found }: { strip: Strip; counted: StripCoun
             min={0}
             max={last}
             value={from}
-            aria-label="The stretch begins with"
+            aria-label="Start of the range"
             aria-valuetext={bars.label(from)}
             onInput={(event) => {
               const value = clampSlider(event.currentTarget, 0, last - 1);
@@ -247,7 +247,7 @@ function StripBody({ strip, counted: found }: { strip: Strip; counted: StripCoun
             min={0}
             max={last}
             value={to}
-            aria-label="The stretch ends with"
+            aria-label="End of the range"
             aria-valuetext={bars.label(to - 1)}
             onInput={(event) => {
               const value = clampSlider(event.currentTarget, 1, last);
