@@ -82,7 +82,7 @@ describe("edits", () => {
     expect(oneLine(" a\u00a0b\n c ")).toBe("a b c");
     expect(textError("rename", "x".repeat(201))).toContain("200");
     expect(textError("rename", "🗺".repeat(200))).toBeNull();
-    expect(textError("describe", "a\u202eb")).toContain("cannot be seen");
+    expect(textError("describe", "a\u202eb")).toContain("an invisible character");
   });
 });
 

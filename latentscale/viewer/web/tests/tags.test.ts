@@ -32,7 +32,7 @@ describe("tags", () => {
     const text = [["row_id", "tag"], ...values.map((value, i) => [String(i), value])].map((line) => `${line.map(csvValue).join(",")}\n`).join("");
     expect(readCsv(text).slice(1).map(([, value]) => value)).toEqual(values);
     expect(readCsv("\uFEFFa,b\r\n1,\r\n")).toEqual([["a", "b"], ["1", ""]]);
-    expect(() => readCsv('a\n"open')).toThrow("is no CSV");
+    expect(() => readCsv('a\n"open')).toThrow("is not valid CSV");
   });
 
   it("of a file go by its column, or by its name", () => {
