@@ -196,12 +196,12 @@ def test_errors_keep_their_kind_and_words(started: Any) -> None:
     assert caught.value.where == "embed.max_tokens"
 
 
-def test_a_process_goes_on_after_texts_on_which_its_tokenizer_gave_up(started: Any) -> None:
+def test_a_process_continues_after_texts_for_which_its_tokenizer_failed(started: Any) -> None:
     # One without a token for what it does not know.
     stubborn = Tokenizer(models.WordLevel({"red": 0, "a": 1, "b": 2}))
     stubborn.pre_tokenizer = pre_tokenizers.Whitespace()
     feed = Feed(TextTokenizer(word_pieces(), limit=32), limit=32, processes=started(tokenizer=stubborn))
-    with pytest.raises(RuntimeError, match=r"Missing \[UNK\]"):
+    with pytest.raises(ConfigError, match=r"Missing \[UNK\]"):
         made(feed, some_texts(30))
     before = own_processes()
     assert len(made(feed, ["red a b"] * 400)[0]) > 5
