@@ -239,21 +239,14 @@ class OnnxSpec(EmbedderSpec):
         """Report what was chosen for the user: file, precision, prompt, token limit."""
         prompt = self.tokenizer_settings.document_prompt
         prefix = f"the prompt {prompt!r}" if prompt else "no prompt"
-        sentences = [
-            f"{self.name}: {self.file} in {self.options.precision} by onnxruntime, with {prefix} before each text"
-        ]
-        if self.token_limit < self.max_tokens:
-            limit = "tokens of a text" if self.options.long == "truncate" else "tokens at a time"
-            sentences.append(
-                f"it takes {self.token_limit:,} {limit}, fewer than embed.max_tokens = {self.max_tokens:,}"
-            )
-        if self.sentence.depends_on_padding:
-            sentences.append(
-                f"one text at a time, as vectors of {self.sentence.model_type} depend on the padding of a batch"
-            )
-        if untrained := self.sentence.untrained_width(self.options.dimensions):
-            sentences.append(untrained)
-        return "; ".join(sentences)
+        chosen = f"{self.name}: {self.file} in {self.options.precision} by onnxruntime, with {prefix} before each text"
+        notes = self.sentence.notes(
+            token_limit=self.token_limit,
+            max_tokens=self.max_tokens,
+            long=self.options.long,
+            width=self.options.dimensions or self.sentence.dimensions,
+        )
+        return "; ".join([chosen, *notes])
 
     def resources(self) -> StageResources:
         """Return memory for the weights; a GPU as the provider requires, ``auto`` if onnxruntime supports GPUs."""

@@ -160,12 +160,28 @@ class SentenceFolder:
         """What batches add to an embedding's identity: nothing for a family whose vectors do not depend on them."""
         return {"batch": "one text"} if self.depends_on_padding else {}
 
-    def untrained_width(self, width: int | None) -> str | None:
-        """Return a sentence for the user if vectors are truncated to a width that is not one of ``matryoshka``."""
-        if width is None or not self.matryoshka or width in (*self.matryoshka, self.dimensions):
-            return None
-        trained = ", ".join(map(str, self.matryoshka))
-        return f"its vectors are cut to {width:,} numbers, and it was trained to be cut to {trained}"
+    def notes(self, *, token_limit: int, max_tokens: int, long: str, width: int) -> list[str]:
+        """Return sentences for the user on how texts are read: a lower token limit than asked for, batches, width.
+
+        Parameters
+        ----------
+        token_limit, max_tokens : int
+            Tokens of a text, or of a window of it: the number used, and ``embed.max_tokens``.
+        long : str
+            ``truncate`` or ``chunk``.
+        width : int
+            Width of the vectors.
+        """
+        notes: list[str] = []
+        if token_limit < max_tokens:
+            limit = "tokens of a text" if long == "truncate" else "tokens at a time"
+            notes.append(f"it takes {token_limit:,} {limit}, fewer than embed.max_tokens = {max_tokens:,}")
+        if self.depends_on_padding:
+            notes.append(f"one text at a time, as vectors of {self.model_type} depend on the padding of a batch")
+        if self.matryoshka and width not in (*self.matryoshka, self.dimensions):
+            trained = ", ".join(map(str, self.matryoshka))
+            notes.append(f"its vectors are cut to {width:,} numbers, and it was trained to be cut to {trained}")
+        return notes
 
     @property
     def normalise(self) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from latentscale.embedders.model_folder import read_tokenizer
 from latentscale.embedders.model_json import is_mapping, read_object
-from latentscale.embedders.wordpieces import WordPieces
+from latentscale.embedders.wordpieces import WordPieces, tokenizer_errors
 from latentscale.errors import ConfigError
 
 # A call of the tokenizer allocates about a hundred bytes per token.
@@ -283,16 +283,9 @@ def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     ConfigError
         If it does not only add tokens, or fails for any text, as without its vocabulary.
     """
-    try:
+    with tokenizer_errors():
         plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
         whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
-    except Exception as error:  # tokenizers raises no narrower one
-        raise ConfigError(
-            f"the tokenizer cannot read a text: {error}",
-            where="embed.model",
-            hint="Files of its vocabulary may be missing. Download the model again, or save its tokenizer with "
-            "save_pretrained.",
-        ) from error
     for at in range(len(whole) - len(plain) + 1):
         if whole[at : at + len(plain)] == plain:
             return tuple(whole[:at]), tuple(whole[at + len(plain) :])

@@ -239,18 +239,11 @@ class TransformersSpec(EmbedderSpec):
         """Report what was chosen for the user: prompt, precision, token limit."""
         prompt = f"the prompt {self.document_prompt!r}" if self.document_prompt else "no prompt"
         named = f" ({self.document_prompt_name})" if self.document_prompt_name else ""
-        sentences = [f"{self.name} in {self.settled} with {prompt}{named} before each text"]
-        if self.token_limit < self.max_tokens:
-            limit = "tokens of a text" if self.long == "truncate" else "tokens at a time"
-            sentences.append(
-                f"it takes {self.token_limit:,} {limit}, fewer than embed.max_tokens = {self.max_tokens:,}"
-            )
-        folder = read_sentence_folder(self.path)
-        if folder.depends_on_padding:
-            sentences.append(f"one text at a time, as vectors of {folder.model_type} depend on the padding of a batch")
-        if untrained := folder.untrained_width(self.dimensions):
-            sentences.append(untrained)
-        return "; ".join(sentences)
+        chosen = f"{self.name} in {self.settled} with {prompt}{named} before each text"
+        notes = read_sentence_folder(self.path).notes(
+            token_limit=self.token_limit, max_tokens=self.max_tokens, long=self.long, width=self.dimensions
+        )
+        return "; ".join([chosen, *notes])
 
     def open(self, device: str = "cpu") -> EncoderEmbedder:
         """Load the model onto the device."""

@@ -7,7 +7,8 @@ of the tokenizer's CPU time, with equal ids (a test compares them on generated t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from itertools import chain, count, islice, repeat
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -137,13 +138,8 @@ class WordPieces:
         Tokenising many words in one text takes less than half the time of as many texts.
         """
         texts = [" ".join(words[start : start + _WORDS_A_TEXT]) for start in range(0, len(words), _WORDS_A_TEXT)]
-        try:
+        with tokenizer_errors():
             encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        except BaseException as error:
-            described = _tokenizer_error(error)
-            if described is None:
-                raise
-            raise described from error
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32)
         counts = [np.bincount(np.array(encoding.word_ids, np.int64)) for encoding in encodings]
         return ids, np.concatenate([np.empty(0, np.int64), *counts])
@@ -157,30 +153,30 @@ class WordPieces:
 
     def _encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False) if texts else []
+            with tokenizer_errors():
+                encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False) if texts else []
         except TypeError:
             # A lone surrogate cannot be encoded.
             return self._encode([_encodable(text) for text in texts])
-        except BaseException as error:
-            described = _tokenizer_error(error)
-            if described is None:
-                raise
-            raise described from error
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths
 
 
-def _tokenizer_error(error: BaseException) -> ConfigError | None:
-    """Describe an error of the library; None for any other."""
-    # It raises plain exceptions, and a Rust panic, of a pattern that exceeds its backtracking limit for instance, is
-    # not an Exception.
-    if type(error) is not Exception and type(error).__name__ != "PanicException":
-        return None
-    hint = "Save the model again, or download it again."
-    if "unk" in str(error).lower():
-        hint = "Its tokenizer.json names no token for unknown words (unk_token): add one, or use another model."
-    return ConfigError(f"the model's tokenizer fails for a text: {error}", where="embed.model", hint=hint)
+@contextmanager
+def tokenizer_errors() -> Generator[None]:
+    """Turn errors of the library ``tokenizers`` into a ``ConfigError``; others pass."""
+    try:
+        yield
+    except BaseException as error:
+        # It raises plain exceptions, and a Rust panic, of a pattern that exceeds its backtracking limit for instance,
+        # is not an Exception.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        hint = "Files of its vocabulary may be missing or damaged: save the model again, or download it again."
+        if "unk" in str(error).lower():
+            hint = "Its tokenizer.json names no token for unknown words (unk_token): add one, or use another model."
+        raise ConfigError(f"the model's tokenizer fails for a text: {error}", where="embed.model", hint=hint) from error
 
 
 def _size(words: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ AnswerRead = TypeVar("AnswerRead", covariant=True)
 _REFUSED = (400, 413, 422)
 _REPEATED = (408, 409, 425, 429)
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
-# Of an answer that has one of these, and is none otherwise.
+# Keys of an error object in a response with status 200.
 _ERROR_KEYS = ("error", "message", "detail")
 # Anthropic has no error code for an exhausted balance.
 _SPENT_SENTENCE = "credit balance is too low"
@@ -318,8 +318,8 @@ class Client:
             raise _FailedAttempt("its answer cannot be decompressed", billed=True) from None
 
     def _bad_answer(self, error: BadAnswerError, data: bytes) -> Exception:
-        """Of an invalid answer with status 200; gateways answer so where the service behind them failed."""
-        text, code = said_error(data)
+        """Describe an invalid response with status 200, as gateways send if the service behind them fails."""
+        text, code = error_in_success(data)
         reason = self._safe(text)
         if reason and (code in _SPENT or _SPENT_SENTENCE in text):
             return self._spent(200, reason)
@@ -383,7 +383,7 @@ class Client:
 
 
 def proxy_of(url: str) -> str:
-    """The proxy of the environment through which ``url`` is asked, as a part of a message; empty for none."""
+    """Describe the proxy that the environment sets for ``url``, as a part of a message; empty for none."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or not parts.hostname or proxy_bypass(parts.hostname):
@@ -393,8 +393,8 @@ def proxy_of(url: str) -> str:
     return f" through the proxy {found.netloc.rpartition('@')[2]} of the environment"
 
 
-def said_error(data: bytes) -> tuple[str, str]:
-    """The message and code of an error that an answer of status 200 holds; empty if it holds none."""
+def error_in_success(data: bytes) -> tuple[str, str]:
+    """Return message and code of an error in a response with status 200; both empty if there is none."""
     try:
         answer: Any = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -150,7 +150,7 @@ def test_first_and_last_token_that_only_the_settings_ask_for(tmp_path, settings,
 
 
 def test_a_tokenizer_without_its_vocabulary_is_refused():
-    with pytest.raises(ConfigError, match="the tokenizer cannot read a text"):
+    with pytest.raises(ConfigError, match="the model's tokenizer fails for a text"):
         special_tokens(Tokenizer(models.WordPiece({}, unk_token="[UNK]")))
 
 
